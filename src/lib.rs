@@ -1,0 +1,2 @@
+//! thumbnet.
+#![no_std]

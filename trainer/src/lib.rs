@@ -1,0 +1,1 @@
+//! Trains digit classifiers and exports them for `thumbnet`.

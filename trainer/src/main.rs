@@ -1,0 +1,2 @@
+//! The `thumbnet` command.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The chores of the thumbnet repository: `cargo xtask help`.
+fn main() {}
