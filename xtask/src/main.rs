@@ -1,2 +1,54 @@
 //! The chores of the thumbnet repository: `cargo xtask help`.
-fn main() {}
+
+mod board;
+mod command;
+mod digits;
+mod firmware;
+mod report;
+mod test;
+mod toolchain;
+
+/// The layout of `assets/digits.bin`, which the firmware reads.
+#[allow(unreachable_pub, reason = "the firmware's library publishes it")]
+#[path = "../../firmware-example/src/digits_file.rs"]
+mod digits_file;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The chores of the thumbnet repository.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Run every check: formatting, lints, documentation, tests, MSRV, the firmware in QEMU, the board builds.
+    ///
+    /// A check whose tools are missing is skipped, and the summary names the command that would add them. With CI=true in
+    /// the environment that is a failure.
+    Test {
+        /// Only the checks whose name contains this.
+        #[arg(default_value = "")]
+        name: String,
+    },
+    /// Classify 100 test digits on an emulated Cortex-M4F; the exit code is the firmware's.
+    Firmware,
+    /// Train models/digits.tnet anew, as models/README.md says.
+    Model,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Arguments::parse().chore {
+        Chore::Test { name } => Ok(test::run(&name)),
+        Chore::Firmware => Ok(ExitCode::from(firmware::run()?)),
+        Chore::Model => {
+            let train = "run --release --package thumbnet-trainer -- train --out models/digits.tnet";
+            command::run(command::cargo().args(train.split(' ')))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

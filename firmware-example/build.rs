@@ -1,0 +1,34 @@
+//! Gives each program the memory layout of the machine it is for, and looks whether the test digits are there.
+
+use std::path::Path;
+use std::{env, fs};
+
+/// Made by `cargo xtask firmware`; see `src/digits_file.rs`.
+const DIGITS: &str = "assets/digits.bin";
+
+fn main() {
+    let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR for a build script");
+    let target = env::var("TARGET").expect("cargo sets TARGET for a build script");
+    let board = if target.starts_with("thumbv6m") { "rp2040" } else { "stm32f411" };
+    use_layout("digits", "mps2-an386", &out);
+    use_layout("board", board, &out);
+    // cortex-m-rt's linker script; it includes the layout under the name `memory.x`.
+    println!("cargo::rustc-link-arg-bins=-Tlink.x");
+    // No page alignment between sections: flash has no pages to protect, and the padding would be paid for in bytes.
+    println!("cargo::rustc-link-arg-bins=--nmagic");
+    // `board` does without the digits, so that their absence is an error of `digits` alone.
+    println!("cargo::rustc-check-cfg=cfg(has_digits)");
+    println!("cargo::rerun-if-changed={DIGITS}");
+    if Path::new(DIGITS).exists() {
+        println!("cargo::rustc-cfg=has_digits");
+    }
+}
+
+fn use_layout(program: &str, machine: &str, out: &str) {
+    let source = format!("memory/{machine}.x");
+    let folder = Path::new(out).join(machine);
+    fs::create_dir_all(&folder).expect("the build folder is writable");
+    fs::copy(&source, folder.join("memory.x")).unwrap_or_else(|error| panic!("{source}: {error}"));
+    println!("cargo::rerun-if-changed={source}");
+    println!("cargo::rustc-link-arg-bin={program}=-L{}", folder.display());
+}

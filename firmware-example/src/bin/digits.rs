@@ -1,0 +1,100 @@
+//! Classifies a hundred test digits on an emulated Cortex-M4F and compares every result with the desktop's.
+//!
+//! `cargo xtask firmware`, in the root of the repository, makes the digits and runs this under QEMU. The exit code is 0 only
+//! if all predictions are the desktop's and no logit differs from the desktop's by more than [`LARGEST_DIFFERENCE`].
+#![no_std]
+#![no_main]
+
+use cortex_m_rt::entry;
+use cortex_m_semihosting::{debug, hprintln};
+use firmware_example::digits_file::{CLASSES, Digit, PIXELS};
+use firmware_example::{instructions, stack};
+use panic_semihosting as _;
+
+thumbnet::include_model! { mod digits = "../../../models/digits.tnet"; }
+
+#[cfg(has_digits)]
+static DIGITS: &[u8] = include_bytes!("../../assets/digits.bin");
+#[cfg(not(has_digits))]
+static DIGITS: &[u8] = &[];
+#[cfg(not(has_digits))]
+compile_error!(
+    "firmware-example/assets/digits.bin is missing: run `cargo xtask firmware` in the root of the repository"
+);
+
+/// The desktop adds in another order, so that its logits differ in the last bits.
+const LARGEST_DIFFERENCE: f32 = 1e-4;
+
+/// What the summary tells.
+#[derive(Default)]
+struct Summary {
+    digits: u32,
+    correct: u32,
+    unlike_desktop: u32,
+    largest_difference: f32,
+    ticks: u32,
+    stack: usize,
+}
+
+#[entry]
+fn main() -> ! {
+    static mut SCRATCH: digits::Scratch = digits::Scratch::zeroed();
+
+    let peripherals = cortex_m::Peripherals::take().expect("main runs once");
+    let mut counter = instructions::Counter::start(peripherals.SYST);
+    let model = digits::load().expect("the blob is intact");
+    let mut summary = Summary::default();
+
+    let (count, mut rest) = postcard::take_from_bytes::<u32>(DIGITS).expect("digits.bin starts with a count");
+    for _ in 0..count {
+        let digit: Digit;
+        (digit, rest) = postcard::take_from_bytes(rest).expect("digits.bin holds as many digits as it says");
+        let pixels: &[u8; PIXELS] = digit.pixels.try_into().expect("an image has 784 pixels");
+
+        let (result, ticks) = counter.ticks(|| model.classify(pixels, SCRATCH));
+        if summary.digits == 0 {
+            summary.stack = stack::high_water_mark(); // before anything is printed: formatting needs more than inference
+        }
+        let logits = model.logits(pixels, SCRATCH);
+
+        hprintln!("label {}  prediction {}  probability {:.4}", digit.label, result.label, result.probability);
+        if result.class != usize::from(digit.prediction) {
+            hprintln!("  the desktop's prediction is {}", digit.prediction);
+            summary.unlike_desktop += 1;
+        }
+        summary.digits += 1;
+        summary.correct += u32::from(result.class == usize::from(digit.label));
+        summary.largest_difference = largest_difference(summary.largest_difference, &logits, &digit.logits);
+        summary.ticks += ticks;
+    }
+    report(&summary);
+    let same = count > 0 && summary.unlike_desktop == 0 && summary.largest_difference <= LARGEST_DIFFERENCE;
+    loop {
+        debug::exit(if same { debug::EXIT_SUCCESS } else { debug::EXIT_FAILURE });
+    }
+}
+
+/// The larger of `largest` and the largest |difference| between `a` and `b`; NaN, which equals nothing, stays.
+fn largest_difference(largest: f32, a: &[f32; CLASSES], b: &[f32; CLASSES]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(largest, |largest, difference| {
+        if difference > largest || difference.is_nan() { difference } else { largest }
+    })
+}
+
+fn report(summary: &Summary) {
+    hprintln!(
+        "{}/{} correct, {} instructions per inference, {} B scratch, {} B stack",
+        summary.correct,
+        summary.digits,
+        u64::from(summary.ticks) * u64::from(instructions::PER_TICK) / u64::from(summary.digits.max(1)),
+        digits::SCRATCH_BYTES,
+        summary.stack
+    );
+    hprintln!(
+        "kernels: {}; desktop's predictions: {} differ; largest logit difference {:e} (allowed {:e})",
+        thumbnet::kernels::built_for(),
+        summary.unlike_desktop,
+        summary.largest_difference,
+        LARGEST_DIFFERENCE
+    );
+}

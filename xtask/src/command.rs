@@ -1,0 +1,70 @@
+//! Running other programs.
+
+use anyhow::{Context, Result, ensure};
+use process_wrap::std::CommandWrap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The root of the repository.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the repository")
+}
+
+/// The firmware's workspace.
+pub(crate) fn firmware() -> PathBuf {
+    root().join("firmware-example")
+}
+
+/// `cargo`, in the root of the repository.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(root());
+    cargo
+}
+
+/// Shows a command and runs it, its output passing through.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = show(command);
+    let status = command.status().with_context(|| format!("cannot start {line}"))?;
+    ensure!(status.success(), "{status}: {line}");
+    Ok(())
+}
+
+/// Shows a command and runs it, keeping its output; it is the caller's to judge.
+pub(crate) fn output(command: &mut Command) -> Result<Output> {
+    let line = show(command);
+    command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {line}"))
+}
+
+/// Runs a command, its output passing through, and ends it and all it started if it takes longer than `limit`.
+pub(crate) fn run_within(limit: Duration, mut command: Command) -> Result<ExitStatus> {
+    let line = show(&command);
+    command.stdin(Stdio::null());
+    let mut command = CommandWrap::from(command);
+    #[cfg(unix)]
+    command.wrap(process_wrap::std::ProcessGroup::leader());
+    #[cfg(windows)]
+    command.wrap(process_wrap::std::JobObject);
+    let mut child = command.spawn().with_context(|| format!("cannot start {line}"))?;
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if start.elapsed() > limit {
+            child.kill()?;
+            anyhow::bail!("ended after {} s: {line}", limit.as_secs());
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// Prints the command as one would type it, and returns that.
+fn show(command: &Command) -> String {
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    let line = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    println!("$ {line}");
+    line
+}

@@ -1,0 +1,103 @@
+//! `cargo xtask test`: every check of the repository.
+
+use crate::report::Report;
+use crate::{board, command, digits, firmware, toolchain};
+use anyhow::{Result, ensure};
+use std::process::{Command, ExitCode};
+
+/// Every check, in the order in which they run: the quick ones first.
+const STEPS: &[(&str, fn() -> Result<()>)] = &[
+    ("formatting", formatting),
+    ("lints", lints),
+    ("documentation", documentation),
+    ("tests", tests),
+    ("tests of the core with all features", core_tests_with_all_features),
+    ("core for a Cortex-M0", || bare_metal_core("thumbv6m-none-eabi")),
+    ("core for a Cortex-M4F", || bare_metal_core("thumbv7em-none-eabihf")),
+    ("oldest supported Rust", oldest_rust),
+    ("size of the published crate", package_size),
+    ("lints of the firmware", firmware_lints),
+    ("firmware in QEMU", firmware_in_qemu),
+    ("board: no panic is reachable", board::no_panic_is_reachable),
+    ("board: a reachable panic is noticed", board::a_reachable_panic_is_noticed),
+    ("board: only needed kernels are linked", board::only_needed_kernels_are_linked),
+];
+
+/// The published crate holds the core and its documentation, no data and no tests: at most so many bytes, compressed.
+const PACKAGE_LIMIT: u64 = 300_000;
+
+/// Runs the checks whose name contains `name`.
+pub(crate) fn run(name: &str) -> ExitCode {
+    let mut report = Report::new();
+    for (step, check) in STEPS.iter().filter(|(step, _)| step.contains(name)) {
+        report.step(step, check);
+    }
+    report.finish(std::env::var("CI").is_ok_and(|ci| ci == "true"))
+}
+
+/// `cargo` in the root of the repository, with arguments.
+fn cargo(arguments: &str) -> Command {
+    let mut cargo = command::cargo();
+    cargo.args(arguments.split(' '));
+    cargo
+}
+
+fn formatting() -> Result<()> {
+    command::run(&mut cargo("fmt --all --check"))?;
+    command::run(firmware::cargo().args(["fmt", "--check"]))
+}
+
+fn lints() -> Result<()> {
+    command::run(&mut cargo("clippy --workspace --all-targets -- -D warnings"))
+}
+
+fn documentation() -> Result<()> {
+    command::run(cargo("doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn tests() -> Result<()> {
+    command::run(&mut cargo("test --workspace --no-fail-fast"))
+}
+
+fn core_tests_with_all_features() -> Result<()> {
+    command::run(&mut cargo("test --package thumbnet --all-features --no-fail-fast"))
+}
+
+fn bare_metal_core(target: &str) -> Result<()> {
+    toolchain::require_target(target)?;
+    command::run(cargo("build --package thumbnet --no-default-features --target").arg(target))
+}
+
+fn oldest_rust() -> Result<()> {
+    toolchain::require_msrv()?;
+    let mut check = Command::new("rustup");
+    check.current_dir(command::root()).args(["run", toolchain::MSRV]);
+    command::run(check.args("cargo check --workspace --all-targets --all-features".split(' ')))
+}
+
+fn package_size() -> Result<()> {
+    let target_dir = command::root().join("target");
+    let mut package = cargo("package --package thumbnet --allow-dirty --no-verify --target-dir");
+    command::run(package.arg(&target_dir))?;
+    let package = target_dir.join(concat!("package/thumbnet-", env!("CARGO_PKG_VERSION"), ".crate"));
+    let bytes = std::fs::metadata(&package)?.len();
+    println!("{}: {bytes} bytes", package.display());
+    ensure!(bytes <= PACKAGE_LIMIT, "larger than {PACKAGE_LIMIT} bytes");
+    Ok(())
+}
+
+fn firmware_lints() -> Result<()> {
+    digits::make_file()?;
+    for (target, bin) in [(firmware::TARGET, "digits"), (firmware::TARGET, "board"), ("thumbv6m-none-eabi", "board")] {
+        toolchain::require_target(target)?;
+        let clippy = ["clippy", "--lib", "--bin", bin, "--target", target, "--", "-D", "warnings"];
+        command::run(firmware::cargo().args(clippy))?;
+    }
+    Ok(())
+}
+
+fn firmware_in_qemu() -> Result<()> {
+    let code = firmware::run()?;
+    ensure!(code == 0, "the firmware's exit code is {code}");
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! The tools that the checks need beside the stable toolchain: looked for, installed by rustup where that is possible, else
+//! reported as [`Missing`].
+
+use crate::command;
+use crate::report::Missing;
+use anyhow::{Context, Result};
+use std::process::{Command, Stdio};
+
+/// The oldest Rust that the crates promise to build with.
+pub(crate) const MSRV: &str = concat!(env!("CARGO_PKG_RUST_VERSION"), ".0");
+
+/// Makes sure that the standard library is there for a target.
+pub(crate) fn require_target(target: &str) -> Result<()> {
+    if has_target(target)? || installed(&["target", "add", target]) {
+        return Ok(());
+    }
+    let what = format!("the Rust target {target}");
+    // The compilers of Linux distributions come with no bare-metal target.
+    let remedy = format!("`rustup target add {target}` (with Rust from rustup)");
+    Err(Missing { what, remedy }.into())
+}
+
+fn has_target(target: &str) -> Result<bool> {
+    let asked = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
+    let folder = asked.context("cannot start rustc")?.stdout;
+    let folder = String::from_utf8(folder)?;
+    let files = std::fs::read_dir(folder.trim()).into_iter().flatten().flatten();
+    Ok(files.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("libcore-")))
+}
+
+/// Makes sure that the oldest supported toolchain is there.
+pub(crate) fn require_msrv() -> Result<()> {
+    if quietly("rustup", &["run", MSRV, "rustc", "--version"])
+        || installed(&["toolchain", "install", MSRV, "--profile", "minimal", "--no-self-update"])
+    {
+        return Ok(());
+    }
+    let what = format!("the toolchain {MSRV}");
+    Err(Missing { what, remedy: format!("`rustup toolchain install {MSRV} --profile minimal`") }.into())
+}
+
+/// Makes sure that QEMU for Arm is there.
+pub(crate) fn require_qemu() -> Result<()> {
+    if quietly("qemu-system-arm", &["--version"]) {
+        return Ok(());
+    }
+    let remedy = "`apt-get install qemu-system-arm` on Debian, `brew install qemu` on a Mac".into();
+    Err(Missing { what: "qemu-system-arm".into(), remedy }.into())
+}
+
+/// Whether rustup is there and succeeds; what it says is shown.
+fn installed(arguments: &[&str]) -> bool {
+    let outcome = command::run(Command::new("rustup").args(arguments));
+    outcome.inspect_err(|error| println!("{error:#}")).is_ok()
+}
+
+/// Whether a command can be started and succeeds; its output is dropped.
+fn quietly(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
