@@ -1,0 +1,415 @@
+//! The file format: one postcard message with a prefix at fixed places, a header, and weights that stay where they are.
+//!
+//! `docs/format.md` specifies it byte by byte. Reading ([`Prefix::read`] and `parse`) and writing ([`encode`]) stand side
+//! by side here, so that they cannot drift apart.
+
+use crate::align::{Aligned, misalignment};
+use crate::error::{EncodeError, HeaderError, LoadError};
+use crate::kernels::pack;
+use crate::layer::{InputSpec, Layer, MAX_LAYERS};
+use crate::ops;
+use crate::plan::{Plan, Steps};
+use serde::{Deserialize, Serialize};
+
+/// The first bytes of every model.
+pub const MAGIC: [u8; 4] = *b"TNET";
+/// The version of the format that this library writes and reads.
+pub const VERSION: u16 = 1;
+/// The length of the prefix, in bytes.
+pub const PREFIX_BYTES: usize = 40;
+/// The most bytes that the labels may have together, separators included.
+pub const MAX_LABEL_BYTES: usize = 4096;
+/// The most members that the format has room for; this version of the library runs models with one.
+pub const MAX_MEMBERS: usize = 16;
+
+/// The parts of a file that its checksum covers: all but the checksum itself.
+const CHECKSUM: core::ops::Range<usize> = 8..12;
+
+/// A table makes it eight times as fast, but is 1 KiB of flash.
+#[cfg(target_os = "none")]
+type Crc32 = crc::Crc<u32, crc::NoTable>;
+#[cfg(not(target_os = "none"))]
+type Crc32 = crc::Crc<u32, crc::Table<16>>;
+
+/// What stands at fixed places at the start of a blob, readable at compile time.
+///
+/// It is a promise, not a fact: [`Model::load`](crate::Model::load) derives every field from the layers and refuses a blob
+/// whose prefix promises too little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// CRC-32 of everything else in the file.
+    pub checksum: u32,
+    /// Length of the whole file, in bytes.
+    pub file_bytes: u32,
+    /// The operations that the model needs: see [`ops`].
+    pub ops: u32,
+    /// Scratch memory that a run needs, in bytes.
+    pub scratch_bytes: u32,
+    /// Number of input values.
+    pub input_len: u32,
+    /// Number of output values.
+    pub output_len: u32,
+    /// Where the weight section begins, in bytes from the start; a multiple of 64.
+    pub weights_offset: u32,
+    /// Length of the weight section, in bytes.
+    pub weights_bytes: u32,
+}
+
+impl Prefix {
+    /// Reads the prefix of a blob.
+    ///
+    /// # Errors
+    /// [`LoadError::TooShort`], [`LoadError::NotAModel`] or [`LoadError::UnsupportedVersion`].
+    ///
+    /// ```
+    /// use thumbnet::{LoadError, blob::Prefix};
+    /// assert_eq!(Prefix::read(&[0; 40]), Err(LoadError::NotAModel { found: [0; 4] }));
+    /// ```
+    pub const fn read(blob: &[u8]) -> Result<Self, LoadError> {
+        let Some(p) = blob.first_chunk::<PREFIX_BYTES>() else {
+            return Err(LoadError::TooShort { found: blob.len(), needed: PREFIX_BYTES });
+        };
+        if !matches!([p[0], p[1], p[2], p[3]], MAGIC) {
+            return Err(LoadError::NotAModel { found: [p[0], p[1], p[2], p[3]] });
+        }
+        let found = u16::from_le_bytes([p[4], p[5]]);
+        if found != VERSION {
+            return Err(LoadError::UnsupportedVersion { found, supported: VERSION });
+        }
+        let reserved = u16::from_le_bytes([p[6], p[7]]);
+        if reserved != 0 {
+            return Err(LoadError::PrefixMismatch { field: "reserved", stored: reserved as u32, actual: 0 });
+        }
+        Ok(Self {
+            checksum: u32::from_le_bytes([p[8], p[9], p[10], p[11]]),
+            file_bytes: u32::from_le_bytes([p[12], p[13], p[14], p[15]]),
+            ops: u32::from_le_bytes([p[16], p[17], p[18], p[19]]),
+            scratch_bytes: u32::from_le_bytes([p[20], p[21], p[22], p[23]]),
+            input_len: u32::from_le_bytes([p[24], p[25], p[26], p[27]]),
+            output_len: u32::from_le_bytes([p[28], p[29], p[30], p[31]]),
+            weights_offset: u32::from_le_bytes([p[32], p[33], p[34], p[35]]),
+            weights_bytes: u32::from_le_bytes([p[36], p[37], p[38], p[39]]),
+        })
+    }
+
+    /// Writes the prefix to the first bytes of `blob`; does nothing if it is shorter than a prefix.
+    fn write(&self, blob: &mut [u8]) {
+        let words = [
+            u32::from_le_bytes(MAGIC),
+            u32::from(VERSION),
+            self.checksum,
+            self.file_bytes,
+            self.ops,
+            self.scratch_bytes,
+            self.input_len,
+            self.output_len,
+            self.weights_offset,
+            self.weights_bytes,
+        ];
+        if let Some(prefix) = blob.first_chunk_mut::<PREFIX_BYTES>() {
+            prefix.chunks_exact_mut(4).zip(words).for_each(|(to, word)| to.copy_from_slice(&word.to_le_bytes()));
+        }
+    }
+}
+
+/// The CRC-32 (ISO-HDLC: that of zlib, gzip and PNG) of a blob without its own checksum.
+#[must_use]
+pub fn checksum(blob: &[u8]) -> u32 {
+    let crc = Crc32::new(&crc::CRC_32_ISO_HDLC);
+    let mut digest = crc.digest();
+    digest.update(blob.get(..CHECKSUM.start).unwrap_or_default());
+    digest.update(blob.get(CHECKSUM.end..).unwrap_or_default());
+    digest.finalize()
+}
+
+/// What stands between the prefix and the weights.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header<'b> {
+    input: InputSpec,
+    /// The class labels, separated by line breaks; empty for a model without labels.
+    labels: &'b str,
+    /// How many layers each member has.
+    members: heapless::Vec<u8, MAX_MEMBERS>,
+    /// The layers of all members.
+    layers: heapless::Vec<Layer, MAX_LAYERS>,
+    /// Zeros, so that the weights that follow are aligned.
+    padding: &'b [u8],
+}
+
+/// A blob, validated and taken apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Parsed<'b> {
+    pub(crate) input: InputSpec,
+    pub(crate) labels: &'b str,
+    pub(crate) layers: heapless::Vec<Layer, MAX_LAYERS>,
+    pub(crate) weights: &'b [f32],
+    pub(crate) plan: Plan,
+}
+
+/// Takes a blob apart and checks all of it.
+pub(crate) fn parse(blob: &[u8]) -> Result<Parsed<'_>, LoadError> {
+    let prefix = Prefix::read(blob)?;
+    check_envelope(blob, &prefix)?;
+    let behind_prefix = blob.get(PREFIX_BYTES..).unwrap_or_default();
+    let (header, rest) =
+        postcard::take_from_bytes::<Header<'_>>(behind_prefix).map_err(|_| LoadError::MalformedHeader)?;
+    let (weights, rest) = postcard::take_from_bytes::<&[u8]>(rest).map_err(|_| LoadError::MalformedHeader)?;
+    check_header(&header)?;
+    if !rest.is_empty() {
+        return Err(LoadError::InvalidHeader(HeaderError::TrailingBytes));
+    }
+    let plan = Plan::new(header.input.shape, &header.layers)
+        .map_err(|(index, error)| LoadError::InvalidLayer { index, error })?;
+    check_labels(header.labels, plan.output_len)?;
+    if weights.len() != plan.weight_bytes as usize {
+        return Err(LoadError::WrongWeightLength { found: weights.len(), expected: plan.weight_bytes as usize });
+    }
+    check_promises(&prefix, &plan, (blob.len() - weights.len()) as u32)?;
+    // The offset is a multiple of 64, so that only a weight section of odd length could fail here.
+    let weights = bytemuck::try_cast_slice(weights).map_err(|_| LoadError::InvalidHeader(HeaderError::Padding))?;
+    Ok(Parsed { input: header.input, labels: header.labels, layers: header.layers, weights, plan })
+}
+
+/// Everything that can be checked before decoding: length, alignment, checksum, and whether the operations are known.
+fn check_envelope(blob: &[u8], prefix: &Prefix) -> Result<(), LoadError> {
+    let expected = prefix.file_bytes as usize;
+    if blob.len() != expected {
+        return Err(LoadError::WrongLength { found: blob.len(), expected });
+    }
+    let off_by = misalignment(blob);
+    if off_by != 0 {
+        return Err(LoadError::Misaligned { off_by });
+    }
+    let computed = checksum(blob);
+    if computed != prefix.checksum {
+        return Err(LoadError::ChecksumMismatch { stored: prefix.checksum, computed });
+    }
+    // A blob of a later library may use kinds of layers that cannot even be decoded here.
+    match prefix.ops & !ops::ALL {
+        0 => Ok(()),
+        missing => Err(LoadError::UnsupportedOps { missing }),
+    }
+}
+
+fn check_header(header: &Header<'_>) -> Result<(), LoadError> {
+    let layers = header.layers.len();
+    let error = if !(header.input.scale.is_finite() && header.input.offset.is_finite()) {
+        HeaderError::InputScale
+    } else if layers == 0 {
+        HeaderError::NoLayers
+    } else if !matches!(header.members.as_slice(), [one] if usize::from(*one) == layers) {
+        HeaderError::Members
+    } else if header.padding.len() >= crate::ALIGNMENT || header.padding.iter().any(|byte| *byte != 0) {
+        HeaderError::Padding
+    } else {
+        return Ok(());
+    };
+    Err(LoadError::InvalidHeader(error))
+}
+
+fn check_labels(labels: &str, outputs: u32) -> Result<(), LoadError> {
+    let found = labels_in(labels).count();
+    if found == 0 || found == outputs as usize {
+        return Ok(());
+    }
+    Err(LoadError::WrongLabelCount { found, outputs: outputs as usize })
+}
+
+/// The labels in their stored form.
+pub(crate) fn labels_in(labels: &str) -> impl Iterator<Item = &str> {
+    let none = labels.is_empty();
+    labels.split('\n').filter(move |_| !none)
+}
+
+/// The prefix must be right where that can be checked, and promise at least the scratch memory and the operations that
+/// the layers need: memory is reserved and kernels are linked by it.
+fn check_promises(prefix: &Prefix, plan: &Plan, weights_offset: u32) -> Result<(), LoadError> {
+    let exact = [
+        ("input length", prefix.input_len, plan.input_len),
+        ("output length", prefix.output_len, plan.output_len),
+        ("weights offset", prefix.weights_offset, weights_offset),
+        ("weights length", prefix.weights_bytes, plan.weight_bytes),
+        ("operations", prefix.ops & plan.ops, plan.ops),
+        ("scratch bytes", prefix.scratch_bytes.min(plan.scratch_bytes), plan.scratch_bytes),
+    ];
+    for (field, stored, actual) in exact {
+        if stored != actual {
+            return Err(LoadError::PrefixMismatch { field, stored, actual });
+        }
+    }
+    if !(weights_offset as usize).is_multiple_of(crate::ALIGNMENT) {
+        return Err(LoadError::InvalidHeader(HeaderError::Padding));
+    }
+    Ok(())
+}
+
+/// What a model is made of, without its weights.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelSpec<'a> {
+    /// Shape and normalisation of the input.
+    pub input: InputSpec,
+    /// One label for each output, without line breaks; or none at all.
+    pub labels: &'a [&'a str],
+    /// The layers, first to last; between 1 and [`MAX_LAYERS`].
+    pub layers: &'a [Layer],
+}
+
+/// The parameters of one layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensors<'a> {
+    /// Row-major: `[inputs, outputs]` of a dense layer, `[kh, kw, channels, filters]` of a convolution.
+    pub weights: &'a [f32],
+    /// One for each output or filter; or none, which stands for zeros.
+    pub bias: &'a [f32],
+}
+
+/// Where the sections of a blob to be written lie.
+struct Layout {
+    plan: Plan,
+    padding: usize,
+    weights_offset: usize,
+    file_bytes: usize,
+}
+
+type Labels = heapless::String<MAX_LABEL_BYTES>;
+
+fn stored_labels(spec: &ModelSpec<'_>, outputs: u32) -> Result<Labels, EncodeError> {
+    let mut stored = Labels::new();
+    let count_fits = spec.labels.is_empty() || spec.labels.len() == outputs as usize;
+    if !count_fits || spec.labels.iter().any(|label| label.contains('\n')) || spec.labels == [""] {
+        return Err(EncodeError::Labels);
+    }
+    for (index, label) in spec.labels.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "\n" };
+        stored.push_str(separator).and_then(|()| stored.push_str(label)).map_err(|_| EncodeError::Labels)?;
+    }
+    Ok(stored)
+}
+
+fn header<'a>(spec: &ModelSpec<'a>, labels: &'a str, padding: &'a [u8]) -> Result<Header<'a>, EncodeError> {
+    let count = EncodeError::LayerCount { found: spec.layers.len() };
+    let layers = heapless::Vec::from_slice(spec.layers).map_err(|_| count)?;
+    let members = heapless::Vec::from_slice(&[spec.layers.len() as u8]).map_err(|_| count)?;
+    Ok(Header { input: spec.input, labels, members, layers, padding })
+}
+
+fn layout(spec: &ModelSpec<'_>) -> Result<(Layout, Labels), EncodeError> {
+    if spec.layers.is_empty() {
+        return Err(EncodeError::LayerCount { found: 0 });
+    }
+    if !(spec.input.scale.is_finite() && spec.input.offset.is_finite()) {
+        return Err(EncodeError::InputScale);
+    }
+    let plan = Plan::new(spec.input.shape, spec.layers)
+        .map_err(|(index, error)| EncodeError::InvalidLayer { index, error })?;
+    let labels = stored_labels(spec, plan.output_len)?;
+    let size = |bytes: Result<usize, _>| bytes.map_err(|_| EncodeError::BufferTooSmall);
+    let header = size(postcard::experimental::serialized_size(&header(spec, &labels, &[])?))?;
+    let length = size(postcard::experimental::serialized_size(&plan.weight_bytes))?;
+    let unpadded = PREFIX_BYTES + header + length;
+    let weights_offset = unpadded.next_multiple_of(crate::ALIGNMENT);
+    let file_bytes = u32::try_from(weights_offset)
+        .ok()
+        .and_then(|offset| offset.checked_add(plan.weight_bytes))
+        .ok_or(EncodeError::BufferTooSmall)? as usize;
+    Ok((Layout { plan, padding: weights_offset - unpadded, weights_offset, file_bytes }, labels))
+}
+
+/// The length of the blob that [`encode`] would write.
+///
+/// # Errors
+/// [`EncodeError`] if the specification is not that of a model.
+pub fn encoded_len(spec: &ModelSpec<'_>) -> Result<usize, EncodeError> {
+    Ok(layout(spec)?.0.file_bytes)
+}
+
+/// Writes a model to `out` and returns the part of `out` that it takes.
+///
+/// `tensors` holds one entry for each layer that has weights, in the order of the layers.
+///
+/// # Errors
+/// [`EncodeError`] if the specification is not that of a model, if the tensors do not fit it, or if `out` is too small
+/// (see [`encoded_len`]).
+///
+/// ```
+/// use thumbnet::blob::{ModelSpec, Tensors, encode};
+/// use thumbnet::layer::{Activation, Dense, InputSpec, Layer, Shape, WeightType};
+/// use thumbnet::{Model, Scratch};
+///
+/// let layer = Layer::Dense(Dense { outputs: 2, activation: Activation::Relu, weights: WeightType::F32 });
+/// let input = InputSpec { shape: Shape::flat(3), scale: 1.0, offset: 0.0 };
+/// let spec = ModelSpec { input, labels: &["low", "high"], layers: &[layer] };
+/// let tensors = Tensors { weights: &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], bias: &[0.5, -0.5] };
+/// let mut buffer = Scratch::<512>::zeroed();
+/// let blob = encode(&spec, &[tensors], &mut buffer)?;
+///
+/// let model = Model::load(blob)?;
+/// let mut scratch = Scratch::<8>::zeroed();
+/// assert_eq!(model.run(&[1.0, 0.0, 1.0], &mut scratch)?, [6.5, 7.5]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn encode<'o>(
+    spec: &ModelSpec<'_>,
+    tensors: &[Tensors<'_>],
+    out: &'o mut Aligned<[u8]>,
+) -> Result<&'o [u8], EncodeError> {
+    let (layout, labels) = layout(spec)?;
+    let out = out.0.get_mut(..layout.file_bytes).ok_or(EncodeError::BufferTooSmall)?;
+    let header = header(spec, &labels, zeros(layout.padding))?;
+    let behind_prefix = out.get_mut(PREFIX_BYTES..layout.weights_offset).ok_or(EncodeError::BufferTooSmall)?;
+    postcard::to_slice(&(header, layout.plan.weight_bytes), behind_prefix).map_err(|_| EncodeError::BufferTooSmall)?;
+    let weights = out.get_mut(layout.weights_offset..).unwrap_or_default();
+    pack_tensors(spec, tensors, weights)?;
+    let mut prefix = Prefix {
+        checksum: 0,
+        file_bytes: layout.file_bytes as u32,
+        ops: layout.plan.ops,
+        scratch_bytes: layout.plan.scratch_bytes,
+        input_len: layout.plan.input_len,
+        output_len: layout.plan.output_len,
+        weights_offset: layout.weights_offset as u32,
+        weights_bytes: layout.plan.weight_bytes,
+    };
+    prefix.write(out);
+    prefix.checksum = checksum(out);
+    prefix.write(out);
+    Ok(out)
+}
+
+fn zeros(count: usize) -> &'static [u8] {
+    static ZEROS: [u8; crate::ALIGNMENT] = [0; crate::ALIGNMENT];
+    ZEROS.get(..count).unwrap_or_default()
+}
+
+fn pack_tensors(spec: &ModelSpec<'_>, tensors: &[Tensors<'_>], section: &mut [u8]) -> Result<(), EncodeError> {
+    let mut rest = tensors.iter();
+    let count = EncodeError::TensorCount { found: tensors.len() };
+    for (index, step) in Steps::new(spec.input.shape, spec.layers).enumerate() {
+        let step = step.map_err(|error| EncodeError::InvalidLayer { index, error })?;
+        let Some((inputs, outputs)) = step.layer.weight_matrix(step.input) else { continue };
+        let tensor = rest.next().ok_or(count)?;
+        let start = step.tensor_offset as usize;
+        let bytes = section.get_mut(start..start + step.tensor_bytes as usize).ok_or(EncodeError::BufferTooSmall)?;
+        let panels = bytemuck::try_cast_slice_mut(bytes).map_err(|_| EncodeError::BufferTooSmall)?;
+        let shape = EncodeError::TensorShape { index };
+        if tensor.weights.len() != inputs as usize * outputs as usize {
+            return Err(shape);
+        }
+        pack::pack(tensor.weights, tensor.bias, outputs as usize, panels).ok_or(shape)?;
+    }
+    if rest.next().is_some() { Err(count) } else { Ok(()) }
+}
+
+/// The prefix of a file that [`include_model!`](crate::include_model) includes; a compile error if it is not a model.
+#[doc(hidden)]
+#[must_use]
+pub const fn embedded_prefix(file: &[u8]) -> Prefix {
+    match Prefix::read(file) {
+        Ok(prefix) if prefix.file_bytes as usize == file.len() => prefix,
+        Ok(_) => panic!("the model file is truncated, or something is appended to it"),
+        Err(LoadError::UnsupportedVersion { .. }) => {
+            panic!("the model file has a format version that this library does not read")
+        }
+        Err(_) => panic!("the file is not a thumbnet model"),
+    }
+}

@@ -1,0 +1,132 @@
+//! The exponential, the hyperbolic tangent, the logistic function and softmax, as vector code without libm.
+//!
+//! The polynomials are those of the Cephes library's `expf` and `tanhf` (Stephen L. Moshier, public domain).
+
+use super::backend::{Backend, Kernel};
+use super::vector::Vector;
+use core::marker::PhantomData;
+
+/// Replaces each value by its exponential, with an error of at most 2 units in the last place.
+#[inline(never)]
+pub fn exp(backend: Backend, values: &mut [f32]) {
+    backend.dispatch(Map::<Exp>(values, PhantomData));
+}
+
+/// Replaces each value by its hyperbolic tangent, with an error of at most 4 units in the last place.
+#[inline(never)]
+pub fn tanh(backend: Backend, values: &mut [f32]) {
+    backend.dispatch(Map::<Tanh>(values, PhantomData));
+}
+
+/// Replaces each value `x` by `1 / (1 + exp(-x))`, with an error of at most 4 units in the last place.
+#[inline(never)]
+pub fn sigmoid(backend: Backend, values: &mut [f32]) {
+    backend.dispatch(Map::<Sigmoid>(values, PhantomData));
+}
+
+/// Replaces the values by `exp(x_i) / Σ exp(x_j)`.
+///
+/// The largest value is subtracted first, so that nothing overflows. If a value is NaN or positive infinity, or all are
+/// negative infinity, all results are NaN.
+#[inline(never)]
+pub fn softmax(backend: Backend, values: &mut [f32]) {
+    let larger = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
+    let largest = values.iter().copied().fold(f32::NEG_INFINITY, larger);
+    values.iter_mut().for_each(|value| *value -= largest);
+    backend.dispatch(Map::<Exp>(values, PhantomData));
+    let sum: f32 = values.iter().sum();
+    values.iter_mut().for_each(|value| *value /= sum);
+}
+
+/// A function of one value.
+trait Function {
+    fn apply<V: Vector>(token: V::Token, x: V) -> V;
+}
+
+/// Applies a function to every value.
+struct Map<'a, F>(&'a mut [f32], PhantomData<F>);
+
+impl<F: Function> Kernel for Map<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize>(self, token: V::Token) {
+        for chunk in self.0.chunks_mut(V::LANES) {
+            F::apply(token, V::load(token, chunk)).store(chunk);
+        }
+    }
+}
+
+/// Evaluates a polynomial, highest coefficient first.
+#[inline(always)]
+fn polynomial<V: Vector, const N: usize>(token: V::Token, x: V, coefficients: [f32; N]) -> V {
+    let mut sum = V::splat(token, 0.0);
+    for coefficient in coefficients {
+        sum = sum.mul_add(x, V::splat(token, coefficient));
+    }
+    sum
+}
+
+struct Exp;
+
+impl Function for Exp {
+    /// `exp(x) = 2^n exp(r)`, where `n` is the integer next to `x / ln 2` and `r` is what remains, at most `ln(2) / 2`.
+    #[inline(always)]
+    fn apply<V: Vector>(token: V::Token, x: V) -> V {
+        /// Added to a small number, this leaves the nearest integer in the low bits of the mantissa.
+        const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23
+        /// ln 2 in two parts: products of the first with a small integer are exact.
+        const LN_2_HIGH: f32 = 355.0 / 512.0;
+        const LN_2_LOW: f32 = -2.121_944_4e-4;
+        /// Beyond these the result is 0 or infinity.
+        const LOWEST: f32 = -104.0;
+        const HIGHEST: f32 = 89.0;
+        let constant = |value| V::splat(token, value);
+        // NaN passes both bounds.
+        let x = constant(LOWEST).max(x);
+        let x = x.if_greater(constant(HIGHEST), constant(HIGHEST), x);
+        let integer = |x: V| x.add(constant(SHIFT)).sub(constant(SHIFT));
+        let n = integer(x.mul(constant(core::f32::consts::LOG2_E)));
+        let r = n.mul_add(constant(-LN_2_HIGH), x);
+        let r = n.mul_add(constant(-LN_2_LOW), r);
+        let tail =
+            polynomial(token, r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5]);
+        let exp_r = tail.mul_add(r.mul(r), r).add(constant(1.0));
+        // 2^n in two factors, since it may lie outside of the normal range where the product does not, or is rounded.
+        let half = integer(n.mul(constant(0.5)));
+        let power = |n: V| n.add(constant(SHIFT)).exp2_of_shifted();
+        exp_r.mul(power(half)).mul(power(n.sub(half)))
+    }
+}
+
+struct Tanh;
+
+impl Function for Tanh {
+    #[inline(always)]
+    fn apply<V: Vector>(token: V::Token, x: V) -> V {
+        let constant = |value| V::splat(token, value);
+        let magnitude = x.abs();
+        // Near zero a polynomial, where the other form would cancel.
+        let square = x.mul(x);
+        let tail =
+            polynomial(token, square, [-5.704_988_7e-3, 2.063_908_8e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_8]);
+        let near = tail.mul(square).mul_add(x, x);
+        let exp = Exp::apply(token, magnitude.add(magnitude));
+        let far = constant(1.0).sub(constant(2.0).div(exp.add(constant(1.0))));
+        let far = constant(0.0).if_greater(x, constant(0.0).sub(far), far);
+        magnitude.if_greater(constant(0.625), far, near)
+    }
+}
+
+struct Sigmoid;
+
+impl Function for Sigmoid {
+    /// With the exponential of a negative number only, so that neither end overflows or loses digits.
+    #[inline(always)]
+    fn apply<V: Vector>(token: V::Token, x: V) -> V {
+        let constant = |value| V::splat(token, value);
+        let exp = Exp::apply(token, constant(0.0).sub(x.abs()));
+        let numerator = constant(0.0).if_greater(x, exp, constant(1.0));
+        numerator.div(exp.add(constant(1.0)))
+    }
+}

@@ -1,0 +1,84 @@
+//! The backends: one file each, and the choice between them.
+//!
+//! This is the only place with intrinsics and, together with the checked casts of `align.rs`, with `unsafe`.
+
+mod scalar;
+pub(crate) mod tile;
+#[cfg(wide_backend)]
+mod wide;
+
+use crate::kernels::vector::Vector;
+
+/// A kernel, ready to run on whichever backend is chosen.
+pub(crate) trait Kernel {
+    type Output;
+    /// Runs the kernel with vectors `V`, on tiles of `ROWS` rows and `COLUMNS` vectors.
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize>(self, token: V::Token) -> Self::Output;
+}
+
+/// Which instructions the kernels use.
+///
+/// A value can only be had from this type's functions, which check what the processor has.
+///
+/// ```
+/// use thumbnet::Backend;
+/// for backend in Backend::available() {
+///     println!("{}", backend.name());
+/// }
+/// assert_eq!(Backend::from_name("scalar").map(Backend::name), Some("scalar"));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Scalar,
+    #[cfg(wide_backend)]
+    Wide,
+}
+
+/// Every backend of this build, the fastest last.
+const KINDS: &[Kind] = &[
+    Kind::Scalar,
+    #[cfg(wide_backend)]
+    Kind::Wide,
+];
+
+impl Backend {
+    /// The backends that this processor can run, the fastest last.
+    pub fn available() -> impl Iterator<Item = Self> {
+        KINDS.iter().copied().map(Self)
+    }
+
+    /// The fastest backend that this processor can run.
+    #[must_use]
+    pub fn best() -> Self {
+        Self(KINDS.last().copied().unwrap_or(Kind::Scalar))
+    }
+
+    /// The backend of that name, if this processor can run it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::available().find(|backend| backend.name() == name)
+    }
+
+    /// The backend's name: `"scalar"` or `"wide"`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Scalar => scalar::NAME,
+            #[cfg(wide_backend)]
+            Kind::Wide => wide::NAME,
+        }
+    }
+
+    /// Runs a kernel on this backend.
+    #[inline(always)]
+    pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Kind::Scalar => scalar::call(kernel),
+            #[cfg(wide_backend)]
+            Kind::Wide => wide::call(kernel),
+        }
+    }
+}

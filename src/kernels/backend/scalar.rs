@@ -1,0 +1,118 @@
+//! The backend that every processor can run: plain arithmetic on arrays of four.
+//!
+//! Four lanes and four vectors a panel are sixteen accumulators, half of the registers of a Cortex-M4F's FPU.
+
+use super::Kernel;
+use crate::kernels::vector::Vector;
+use core::array::from_fn;
+
+pub(super) const NAME: &str = "scalar";
+
+/// Rows and vectors of a tile: four rows of one vector hold as many sums as one row of a panel.
+const ROWS: usize = 4;
+const COLUMNS: usize = 1;
+
+/// Any processor will do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token(());
+
+#[inline(always)]
+pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<F32x4, ROWS, COLUMNS>(Token(()))
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct F32x4([f32; 4]);
+
+impl F32x4 {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        let ([a, b, c, d], [e, g, h, i]) = (self.0, other.0);
+        Self([f(a, e), f(b, g), f(c, h), f(d, i)])
+    }
+}
+
+impl Vector for F32x4 {
+    type Token = Token;
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    fn splat(_: Token, value: f32) -> Self {
+        Self([value; 4])
+    }
+
+    #[inline(always)]
+    fn load(_: Token, from: &[f32]) -> Self {
+        Self(from_fn(|lane| from.get(lane).copied().unwrap_or(0.0)))
+    }
+
+    #[inline(always)]
+    unsafe fn load_from(_: Token, from: *const f32) -> Self {
+        // SAFETY: the caller vouches for four readable values.
+        Self(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        if let Some(full) = to.first_chunk_mut() {
+            *full = self.0;
+        } else {
+            to.iter_mut().zip(self.0).for_each(|(to, lane)| *to = lane);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        self.mul(factor).add(addend)
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn if_greater(self, other: Self, yes: Self, no: Self) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        let ([i, j, k, l], [m, n, o, p]) = (yes.0, no.0);
+        let pick = |x: f32, y: f32, yes: f32, no: f32| if x > y { yes } else { no };
+        Self([pick(a, e, i, m), pick(b, f, j, n), pick(c, g, k, o), pick(d, h, l, p)])
+    }
+
+    #[inline(always)]
+    fn if_nan(self, yes: Self, no: Self) -> Self {
+        let ([a, b, c, d], [e, f, g, h], [i, j, k, l]) = (self.0, yes.0, no.0);
+        let pick = |x: f32, yes: f32, no: f32| if x.is_nan() { yes } else { no };
+        Self([pick(a, e, i), pick(b, f, j), pick(c, g, k), pick(d, h, l)])
+    }
+
+    #[inline(always)]
+    fn exp2_of_shifted(self) -> Self {
+        Self(self.0.map(|x| f32::from_bits((x.to_bits() << 23).wrapping_add(1.0f32.to_bits()))))
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self(self.0.map(f32::abs))
+    }
+}

@@ -1,0 +1,112 @@
+//! The portable vector backend, on the `wide` crate: SSE2, NEON or simd128, whichever the target is compiled for.
+
+use super::Kernel;
+use crate::kernels::vector::Vector;
+use wide::{f32x4, i32x4};
+
+pub(super) const NAME: &str = "wide";
+
+/// Rows and vectors of a tile: eight sums and two weights fit SSE2's sixteen registers and hide an addition's latency.
+const ROWS: usize = 4;
+const COLUMNS: usize = 2;
+
+/// `wide` uses what the target is compiled for, so any processor that runs this code at all will do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token(());
+
+#[inline(always)]
+pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<F32x4, ROWS, COLUMNS>(Token(()))
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct F32x4(f32x4);
+
+impl Vector for F32x4 {
+    type Token = Token;
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    fn splat(_: Token, value: f32) -> Self {
+        Self(f32x4::splat(value))
+    }
+
+    #[inline(always)]
+    fn load(_: Token, from: &[f32]) -> Self {
+        if let Some(full) = from.first_chunk::<4>() {
+            return Self(f32x4::new(*full));
+        }
+        let mut lanes = [0.0; 4];
+        lanes.iter_mut().zip(from).for_each(|(lane, from)| *lane = *from);
+        Self(f32x4::new(lanes))
+    }
+
+    #[inline(always)]
+    unsafe fn load_from(_: Token, from: *const f32) -> Self {
+        // SAFETY: the caller vouches for four readable values.
+        Self(f32x4::new(unsafe { from.cast::<[f32; 4]>().read_unaligned() }))
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        let lanes = self.0.to_array();
+        if let Some(full) = to.first_chunk_mut() {
+            *full = lanes;
+        } else {
+            to.iter_mut().zip(lanes).for_each(|(to, lane)| *to = lane);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 - other.0)
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Self(self.0 * other.0)
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        Self(self.0 / other.0)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        Self(self.0.mul_add(factor.0, addend.0))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // `wide` has a maximum of its own for each target, with another treatment of NaN on each.
+        self.if_greater(other, self, other)
+    }
+
+    #[inline(always)]
+    fn if_greater(self, other: Self, yes: Self, no: Self) -> Self {
+        Self(self.0.simd_gt(other.0).bitselect(yes.0, no.0))
+    }
+
+    #[inline(always)]
+    fn if_nan(self, yes: Self, no: Self) -> Self {
+        Self(self.0.is_nan().bitselect(yes.0, no.0))
+    }
+
+    #[inline(always)]
+    fn exp2_of_shifted(self) -> Self {
+        let bits: i32x4 = bytemuck::cast(self.0);
+        let one: i32x4 = bytemuck::cast(f32x4::splat(1.0));
+        Self(bytemuck::cast((bits << 23u32) + one))
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self(self.0.abs())
+    }
+}

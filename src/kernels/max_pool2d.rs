@@ -1,0 +1,39 @@
+//! 2-D max pooling as a layer of its own; behind a convolution it is fused into that.
+
+use super::backend::tile::{Element, Inputs};
+use crate::layer::{MaxPool2d, Shape};
+
+/// The largest value of each window, per channel; NaN where the window holds one.
+///
+/// `x` is `[H, W, C]` of shape `input`, `out` is `[H, W, C]` of shape `output`. Does nothing where lengths do not fit.
+///
+/// The loops run over the neighbouring channels innermost, which the compiler vectorises by itself.
+#[inline(never)]
+pub(crate) fn max_pool2d<E: Element>(
+    x: Inputs<'_, E>,
+    pool: &MaxPool2d,
+    (input, output): (Shape, Shape),
+    out: &mut [f32],
+) {
+    let channels = usize::from(input.channels);
+    let in_width = usize::from(input.width) * channels;
+    let ([kh, kw], [sh, sw]) = (pool.kernel.map(usize::from), pool.stride.map(usize::from));
+    if channels == 0 || output.width == 0 {
+        return;
+    }
+    out.fill(f32::NEG_INFINITY);
+    for (row, out) in out.chunks_exact_mut(usize::from(output.width) * channels).enumerate() {
+        for (column, out) in out.chunks_exact_mut(channels).enumerate() {
+            for ky in 0..kh {
+                let start = (row * sh + ky) * in_width + column * sw * channels;
+                let run = x.values.get(start..start + kw * channels).unwrap_or_default();
+                for position in run.chunks_exact(channels) {
+                    out.iter_mut().zip(position).for_each(|(largest, value)| {
+                        let value = value.value(x.scale, x.offset);
+                        *largest = if *largest > value || largest.is_nan() { *largest } else { value };
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The arithmetic: it knows slices and shapes, and nothing of models.
+//!
+//! Each kernel is written once, over the [`vector::Vector`] trait, and instantiated for each [`Backend`]. The functions
+//! check the lengths of what they are given and cannot panic.
+
+mod activation;
+#[allow(unsafe_code)] // intrinsics and the inner loop
+pub(crate) mod backend;
+pub(crate) mod conv2d;
+mod dense;
+pub(crate) mod max_pool2d;
+pub mod pack;
+#[allow(unsafe_code)] // declares an unsafe method; only the backends implement and call it
+pub(crate) mod vector;
+
+pub use activation::{exp, sigmoid, softmax, tanh};
+pub use backend::Backend;
+pub use dense::{dense, dense_bytes};
+pub use pack::Panels;
+
+/// What the kernels of this build were made for, in words, e.g. `"Cortex-M4F/M7 (scalar kernels, FPU)"`; on other
+/// processors the name of the architecture.
+#[must_use]
+pub const fn built_for() -> &'static str {
+    env!("THUMBNET_BUILT_FOR")
+}

@@ -1,0 +1,55 @@
+//! The trait that every backend implements, and over which every kernel is written once.
+
+/// A register of f32 lanes, and the few operations that the kernels need.
+///
+/// A value can only be made with a [`Token`](Self::Token), which exists only where the processor has the instructions;
+/// so a vector is itself the proof that operating on it is allowed.
+pub(crate) trait Vector: Copy {
+    /// Proof that the processor has this backend's instructions.
+    type Token: Copy;
+    /// Number of lanes; divides 16, the width of a weight panel.
+    const LANES: usize;
+
+    /// The same value in every lane.
+    fn splat(token: Self::Token, value: f32) -> Self;
+
+    /// The first `LANES` values of `from`; lanes without one are 0.
+    fn load(token: Self::Token, from: &[f32]) -> Self;
+
+    /// `LANES` values from `from` on.
+    ///
+    /// # Safety
+    /// `from` must be valid for reads of `LANES` values; it need not be aligned.
+    unsafe fn load_from(token: Self::Token, from: *const f32) -> Self;
+
+    /// Writes the lanes to `to`, as many as fit.
+    fn store(self, to: &mut [f32]);
+
+    /// `self + other`
+    fn add(self, other: Self) -> Self;
+    /// `self - other`
+    fn sub(self, other: Self) -> Self;
+    /// `self * other`
+    fn mul(self, other: Self) -> Self;
+    /// `self / other`
+    fn div(self, other: Self) -> Self;
+    /// `self * factor + addend`, with one rounding where the hardware has that, else with two.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// Per lane `if self > other { self } else { other }`: `other` where either is NaN.
+    fn max(self, other: Self) -> Self;
+    /// Per lane `if self > other { yes } else { no }`: `no` where either is NaN.
+    fn if_greater(self, other: Self, yes: Self, no: Self) -> Self;
+    /// Per lane `if self is NaN { yes } else { no }`.
+    fn if_nan(self, yes: Self, no: Self) -> Self;
+    /// `2^n` for lanes that hold `n + 1.5 * 2^23` with an integer `n` between -126 and 127: the integer then lies in the
+    /// low bits of the mantissa, and a shift moves it into the exponent.
+    fn exp2_of_shifted(self) -> Self;
+    /// The lanes with their sign bit cleared.
+    fn abs(self) -> Self;
+
+    /// The larger of the two, as pooling wants it: NaN where either is.
+    #[inline(always)]
+    fn pool(self, other: Self) -> Self {
+        self.if_nan(self, self.max(other))
+    }
+}

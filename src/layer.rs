@@ -1,0 +1,339 @@
+//! What a layer is: its descriptor in the blob, the shape it makes, its tensor and its cost.
+
+use crate::kernels::pack;
+use crate::ops;
+use serde::{Deserialize, Serialize};
+
+/// The most layers that a model may have.
+pub const MAX_LAYERS: usize = 32;
+/// The most values that one activation, the input included, may have.
+pub const MAX_ELEMENTS: u32 = 1 << 20;
+
+/// The shape of one activation, `[H, W, C]`: channels lie next to each other in memory, then columns, then rows.
+///
+/// A flat vector of `n` values is `[1, 1, n]`. Every dimension is between 1 and 65,535, and the product is at most
+/// [`MAX_ELEMENTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Rows.
+    pub height: u16,
+    /// Columns.
+    pub width: u16,
+    /// Values per position.
+    pub channels: u16,
+}
+
+impl Shape {
+    /// A shape of `height` rows, `width` columns and `channels` values per position.
+    #[must_use]
+    pub const fn new(height: u16, width: u16, channels: u16) -> Self {
+        Self { height, width, channels }
+    }
+
+    /// A flat vector of `len` values.
+    #[must_use]
+    pub const fn flat(len: u16) -> Self {
+        Self::new(1, 1, len)
+    }
+
+    /// The number of values; `None` if a dimension is 0 or there are more than [`MAX_ELEMENTS`].
+    #[must_use]
+    pub const fn elements(&self) -> Option<u32> {
+        // 65,535 * 65,535 fits into a u32; times the channels it may not.
+        let area = self.height as u32 * self.width as u32;
+        match area.checked_mul(self.channels as u32) {
+            Some(n) if n > 0 && n <= MAX_ELEMENTS => Some(n),
+            _ => None,
+        }
+    }
+}
+
+/// What the network gets to see: its shape, and how a byte becomes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InputSpec {
+    /// Shape of one input.
+    pub shape: Shape,
+    /// A byte `b` of a u8 input stands for the value `b * scale + offset`. For pixels between 0 and 1: `1.0 / 255.0`.
+    pub scale: f32,
+    /// See [`scale`](Self::scale).
+    pub offset: f32,
+}
+
+/// The function that a dense or convolution layer applies to its sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activation {
+    /// The sum itself.
+    None,
+    /// `max(0, x)`; NaN stays NaN.
+    Relu,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// The logistic function `1 / (1 + exp(-x))`.
+    Sigmoid,
+}
+
+impl Activation {
+    const fn ops(self) -> u32 {
+        match self {
+            // Both are a bound that the kernels' epilogue applies anyway.
+            Self::None | Self::Relu => 0,
+            Self::Tanh => ops::TANH,
+            Self::Sigmoid => ops::SIGMOID,
+        }
+    }
+}
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WeightType {
+    /// IEEE 754 single precision.
+    F32,
+}
+
+impl WeightType {
+    const fn ops(self) -> u32 {
+        match self {
+            Self::F32 => ops::WEIGHTS_F32,
+        }
+    }
+}
+
+/// Rows and columns of zeros around an input, or, where negative, cut off from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Padding {
+    /// Rows above.
+    pub top: i8,
+    /// Rows below.
+    pub bottom: i8,
+    /// Columns to the left.
+    pub left: i8,
+    /// Columns to the right.
+    pub right: i8,
+}
+
+/// A fully connected layer: `activation(x · W + b)` over all values of the input in memory order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dense {
+    /// Number of outputs.
+    pub outputs: u16,
+    /// Applied to the sums.
+    pub activation: Activation,
+    /// How the weights are stored.
+    pub weights: WeightType,
+}
+
+/// A 2-D convolution (cross-correlation, as everywhere in this field): `activation(x ⋆ W + b)`, then max pooling.
+///
+/// Rows out: `(height + top + bottom - kernel) / stride + 1`, divided by the pool's height, each rounded down; columns
+/// likewise. Positions that the pooling drops are never computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conv2d {
+    /// Number of output channels.
+    pub filters: u16,
+    /// Height and width of the window, each at least 1.
+    pub kernel: [u8; 2],
+    /// Vertical and horizontal step, each at least 1.
+    pub stride: [u8; 2],
+    /// Zeros around the input, per side; negative values crop.
+    pub padding: Padding,
+    /// Height and width of the max pooling that follows, with a stride of the same size; `[1, 1]` is none.
+    pub pool: [u8; 2],
+    /// Applied to the sums.
+    pub activation: Activation,
+    /// How the weights are stored.
+    pub weights: WeightType,
+}
+
+/// 2-D max pooling over each channel, without padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaxPool2d {
+    /// Height and width of the window, each at least 1.
+    pub kernel: [u8; 2],
+    /// Vertical and horizontal step, each at least 1.
+    pub stride: [u8; 2],
+}
+
+/// One layer of a model, as the blob describes it.
+///
+/// Weights are not part of it: they follow in the blob's weight section, in the order of the layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layer {
+    /// A fully connected layer.
+    Dense(Dense),
+    /// A 2-D convolution.
+    Conv2d(Conv2d),
+    /// 2-D max pooling.
+    MaxPool2d(MaxPool2d),
+    /// `exp(x_i) / Σ exp(x_j)` over all values. Only as the last layer: the values before it are the logits.
+    Softmax,
+}
+
+impl Layer {
+    /// The kind of layer, as the format's documentation calls it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Dense(_) => "dense",
+            Self::Conv2d(_) => "conv2d",
+            Self::MaxPool2d(_) => "max_pool2d",
+            Self::Softmax => "softmax",
+        }
+    }
+
+    /// The activation that the layer applies.
+    #[must_use]
+    pub const fn activation(&self) -> Activation {
+        match self {
+            Self::Dense(dense) => dense.activation,
+            Self::Conv2d(conv) => conv.activation,
+            Self::MaxPool2d(_) | Self::Softmax => Activation::None,
+        }
+    }
+
+    /// How the layer's weights are stored; `None` if it has none.
+    #[must_use]
+    pub const fn weight_type(&self) -> Option<WeightType> {
+        match self {
+            Self::Dense(dense) => Some(dense.weights),
+            Self::Conv2d(conv) => Some(conv.weights),
+            Self::MaxPool2d(_) | Self::Softmax => None,
+        }
+    }
+
+    /// The operations (see [`ops`]) that the layer needs.
+    pub(crate) const fn ops(&self) -> u32 {
+        let kernel = match self {
+            Self::Dense(_) => ops::DENSE,
+            Self::Conv2d(_) => ops::CONV2D,
+            Self::MaxPool2d(_) => ops::MAX_POOL2D,
+            Self::Softmax => ops::SOFTMAX,
+        };
+        let weights = match self.weight_type() {
+            Some(weights) => weights.ops(),
+            None => 0,
+        };
+        kernel | self.activation().ops() | weights
+    }
+
+    /// The layer's weights as a matrix, `[inputs of one sum, outputs]`; `None` for a layer without weights or with sums
+    /// of more than [`MAX_ELEMENTS`] inputs.
+    pub(crate) fn weight_matrix(&self, input: Shape) -> Option<(u32, u32)> {
+        match self {
+            Self::Dense(dense) => Some((input.elements()?, u32::from(dense.outputs))),
+            Self::Conv2d(conv) => {
+                let [kh, kw] = conv.kernel;
+                let window = Shape::new(u16::from(kh), u16::from(kw), input.channels);
+                Some((window.elements()?, u32::from(conv.filters)))
+            }
+            Self::MaxPool2d(_) | Self::Softmax => None,
+        }
+    }
+
+    /// The shape of the layer's output.
+    ///
+    /// # Errors
+    /// [`LayerError`] if the descriptor makes no sense for this input.
+    pub fn output(&self, input: Shape) -> Result<Shape, LayerError> {
+        let output = match self {
+            Self::Dense(dense) => Shape::flat(dense.outputs),
+            Self::Conv2d(conv) => {
+                let sums = conv.sums(input)?;
+                let [ph, pw] = conv.pool.map(u16::from);
+                let pooled = |n: u16, window: u16| n.checked_div(window).ok_or(LayerError::ZeroSize);
+                Shape::new(pooled(sums.height, ph)?, pooled(sums.width, pw)?, conv.filters)
+            }
+            Self::MaxPool2d(pool) => {
+                let ([kh, kw], [sh, sw]) = (pool.kernel, pool.stride);
+                Shape::new(windows(input.height, 0, kh, sh)?, windows(input.width, 0, kw, sw)?, input.channels)
+            }
+            Self::Softmax => input,
+        };
+        match output {
+            Shape { height: 0, .. } | Shape { width: 0, .. } => Err(LayerError::WindowTooLarge),
+            Shape { channels: 0, .. } => Err(LayerError::ZeroSize),
+            shape if shape.elements().is_none() => Err(LayerError::TooLarge),
+            shape => Ok(shape),
+        }
+    }
+
+    /// The multiply-accumulate operations that one inference spends in this layer; border windows count in full.
+    #[must_use]
+    pub fn macs(&self, input: Shape) -> u64 {
+        let (Some((inputs, outputs)), Ok(output)) = (self.weight_matrix(input), self.output(input)) else {
+            return 0;
+        };
+        let sums = match self {
+            Self::Conv2d(conv) => {
+                let [ph, pw] = conv.pool.map(u64::from);
+                u64::from(output.height) * ph * u64::from(output.width) * pw
+            }
+            _ => 1,
+        };
+        sums * u64::from(inputs) * u64::from(outputs)
+    }
+}
+
+impl Conv2d {
+    /// The shape before pooling.
+    fn sums(&self, input: Shape) -> Result<Shape, LayerError> {
+        let ([kh, kw], [sh, sw]) = (self.kernel, self.stride);
+        let vertical = i32::from(self.padding.top) + i32::from(self.padding.bottom);
+        let horizontal = i32::from(self.padding.left) + i32::from(self.padding.right);
+        Ok(Shape::new(
+            windows(input.height, vertical, kh, sh)?,
+            windows(input.width, horizontal, kw, sw)?,
+            self.filters,
+        ))
+    }
+}
+
+/// How many windows of `kernel` fit into `len + padding` at steps of `stride`; 0 if not even one does.
+fn windows(len: u16, padding: i32, kernel: u8, stride: u8) -> Result<u16, LayerError> {
+    if kernel == 0 || stride == 0 {
+        return Err(LayerError::ZeroSize);
+    }
+    let room = i32::from(len) + padding - i32::from(kernel);
+    if room < 0 {
+        return Ok(0);
+    }
+    let steps = room.checked_div(i32::from(stride)).ok_or(LayerError::ZeroSize)?;
+    u16::try_from(steps + 1).map_err(|_| LayerError::TooLarge)
+}
+
+/// The bytes that a layer's tensor takes in the weight section; 0 for a layer without weights.
+pub(crate) fn tensor_bytes(layer: &Layer, input: Shape) -> Result<u32, LayerError> {
+    match (layer.weight_matrix(input), layer.weight_type()) {
+        (Some((inputs, outputs)), Some(WeightType::F32)) => {
+            pack::panel_bytes(inputs, outputs).ok_or(LayerError::TooLarge)
+        }
+        (None, Some(_)) => Err(LayerError::TooLarge),
+        (_, None) => Ok(0),
+    }
+}
+
+/// Why a layer cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayerError {
+    /// A number of outputs, a window, a stride or a pool of size 0.
+    ZeroSize,
+    /// The window (or the pool) is larger than what it slides over.
+    WindowTooLarge,
+    /// A dimension over 65,535, more than [`MAX_ELEMENTS`] values, or a weight section beyond 4 GiB.
+    TooLarge,
+    /// A softmax that is not the last layer.
+    SoftmaxNotLast,
+}
+
+impl core::fmt::Display for LayerError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::ZeroSize => f.write_str("a size or stride of 0"),
+            Self::WindowTooLarge => f.write_str("a window larger than its input"),
+            Self::TooLarge => f.write_str("larger than the format's limits"),
+            Self::SoftmaxNotLast => f.write_str("a softmax that is not the last layer"),
+        }
+    }
+}
+
+impl core::error::Error for LayerError {}

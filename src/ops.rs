@@ -1,0 +1,46 @@
+//! The operation mask: which kernels and weight types a model needs, and which ones a build has.
+//!
+//! A blob's prefix carries the mask of what it needs. [`Model`](crate::Model) has the mask of the build as a const
+//! parameter and tests it before each kernel call, so that a firmware that names the mask of its own model, as
+//! [`include_model!`](crate::include_model) does, links no other kernel.
+
+/// Dense layers.
+pub const DENSE: u32 = 1 << 0;
+/// 2-D convolution, with or without fused max pooling.
+pub const CONV2D: u32 = 1 << 1;
+/// 2-D max pooling as a layer of its own.
+pub const MAX_POOL2D: u32 = 1 << 2;
+/// Softmax over the outputs.
+pub const SOFTMAX: u32 = 1 << 3;
+/// The hyperbolic tangent as activation.
+pub const TANH: u32 = 1 << 4;
+/// The logistic function as activation.
+pub const SIGMOID: u32 = 1 << 5;
+/// f32 weights.
+pub const WEIGHTS_F32: u32 = 1 << 16;
+
+/// Everything that this version of the library can run.
+pub const ALL: u32 = DENSE | CONV2D | MAX_POOL2D | SOFTMAX | TANH | SIGMOID | WEIGHTS_F32;
+
+/// The names of the operations in a mask, lowest bit first; an unknown bit is called `"unknown"`.
+///
+/// ```
+/// use thumbnet::ops;
+/// assert!(ops::names(ops::DENSE | ops::TANH).eq(["dense", "tanh"]));
+/// ```
+pub fn names(mask: u32) -> impl Iterator<Item = &'static str> {
+    (0..u32::BITS).map(|bit| 1u32 << bit).filter(move |bit| mask & bit != 0).map(name)
+}
+
+fn name(bit: u32) -> &'static str {
+    match bit {
+        DENSE => "dense",
+        CONV2D => "conv2d",
+        MAX_POOL2D => "max_pool2d",
+        SOFTMAX => "softmax",
+        TANH => "tanh",
+        SIGMOID => "sigmoid",
+        WEIGHTS_F32 => "f32 weights",
+        _ => "unknown",
+    }
+}
