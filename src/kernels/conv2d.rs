@@ -98,11 +98,12 @@ impl<E: Element> Kernel for ConvKernel<'_, E> {
     #[inline(always)]
     fn run<V: Vector, const ROWS: usize, const COLUMNS: usize>(self, token: V::Token) {
         let Self { x, geometry, pool, output, weights, floor, out } = self;
-        let filters = weights.outputs();
+        // Neither is ever 0, but the compiler does not know, and `chunks` of 0 would panic.
+        let filters = weights.outputs().max(1);
+        let row_len = (usize::from(output.width) * filters).max(1);
         let sums = Sums { x, geometry, token };
-        let width = usize::from(output.width);
         for panel in weights.iter() {
-            for (row, out) in out.chunks_exact_mut(width * filters).enumerate() {
+            for (row, out) in out.chunks_exact_mut(row_len).enumerate() {
                 for (column, out) in out.chunks_exact_mut(filters).enumerate() {
                     let out = out.get_mut(panel.first..panel.first + panel.width).unwrap_or_default();
                     let windows = PoolWindows { geometry, pool, row: row as i32, column: column as i32 };

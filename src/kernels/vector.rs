@@ -19,7 +19,7 @@ pub(crate) trait Vector: Copy {
     /// `LANES` values from `from` on.
     ///
     /// # Safety
-    /// `from` must be valid for reads of `LANES` values; it need not be aligned.
+    /// `from` must be valid for reads of `LANES` values, and aligned as an f32 is.
     unsafe fn load_from(token: Self::Token, from: *const f32) -> Self;
 
     /// Writes the lanes to `to`, as many as fit.

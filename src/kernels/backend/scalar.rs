@@ -48,8 +48,9 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     unsafe fn load_from(_: Token, from: *const f32) -> Self {
-        // SAFETY: the caller vouches for four readable values.
-        Self(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
+        // SAFETY: the caller vouches for four readable values, aligned as f32, which is an array's alignment too. (An
+        // unaligned read would do, but an M4's FPU has none, and an M0 would read byte by byte.)
+        Self(unsafe { from.cast::<[f32; 4]>().read() })
     }
 
     #[inline(always)]

@@ -43,8 +43,8 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     unsafe fn load_from(_: Token, from: *const f32) -> Self {
-        // SAFETY: the caller vouches for four readable values.
-        Self(f32x4::new(unsafe { from.cast::<[f32; 4]>().read_unaligned() }))
+        // SAFETY: the caller vouches for four readable values, aligned as f32, which is an array's alignment too.
+        Self(f32x4::new(unsafe { from.cast::<[f32; 4]>().read() }))
     }
 
     #[inline(always)]
