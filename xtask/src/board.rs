@@ -112,13 +112,13 @@ impl Build {
         let file = object::File::parse(&*elf)?;
         let size = |name| file.section_by_name(name).map_or(0, |section| section.size());
         let model = digits::read_model()?.len() as u64;
+        let (text, rodata) = (size(".text"), size(".rodata"));
         Ok(format!(
-            "{}: {} B code, {} B constants without the model, {} B model, {} B static RAM",
+            "{}: {text} B .text, {} B .rodata without the model, {} B static RAM, {} B flash with the model",
             self.name(),
-            size(".vector_table") + size(".text"),
-            size(".boot2") + size(".rodata") - model,
-            model,
-            size(".data") + size(".bss") + size(".uninit")
+            rodata - model,
+            size(".data") + size(".bss") + size(".uninit"),
+            size(".boot2") + size(".vector_table") + text + rodata + size(".data")
         ))
     }
 

@@ -61,10 +61,20 @@ pub(crate) fn run_within(limit: Duration, mut command: Command) -> Result<ExitSt
     }
 }
 
-/// Prints the command as one would type it, and returns that.
+/// Prints the command as one would type it in the root of the repository, and returns that.
 fn show(command: &Command) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
-    let line = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let mut words = Vec::new();
+    if let Some(folder) = command.get_current_dir().and_then(|folder| folder.strip_prefix(root()).ok())
+        && folder != Path::new("")
+    {
+        words.push(format!("cd {} &&", folder.display()));
+    }
+    for (name, value) in command.get_envs() {
+        words.push(format!("{}={:?}", name.display(), value.unwrap_or_default()));
+    }
+    words.push(command.get_program().display().to_string());
+    words.extend(command.get_args().map(|argument| argument.display().to_string()));
+    let line = words.join(" ");
     println!("$ {line}");
     line
 }

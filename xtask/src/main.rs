@@ -8,7 +8,7 @@ mod report;
 mod test;
 mod toolchain;
 
-/// The layout of `assets/digits.bin`, which the firmware reads.
+// The layout of `assets/digits.bin`, which the firmware reads.
 #[allow(unreachable_pub, reason = "the firmware's library publishes it")]
 #[path = "../../firmware-example/src/digits_file.rs"]
 mod digits_file;

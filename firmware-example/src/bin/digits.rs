@@ -22,7 +22,7 @@ compile_error!(
     "firmware-example/assets/digits.bin is missing: run `cargo xtask firmware` in the root of the repository"
 );
 
-/// The desktop adds in another order, so that its logits differ in the last bits.
+/// The desktop may add in another order, or round once where this processor rounds twice: the last bits differ.
 const LARGEST_DIFFERENCE: f32 = 1e-4;
 
 /// What the summary tells.
