@@ -1,1 +1,21 @@
-//! Trains digit classifiers and exports them for `thumbnet`.
+//! Trains digit classifiers on a desktop and exports them for the thumbnet core.
+//!
+//! A [`recipe::Recipe`] describes a network and its training; [`train::train`] follows it on the images that [`data`]
+//! reads. Everything that the `thumbnet` command does can be done from here, without a terminal.
+
+pub mod data;
+mod elementwise;
+pub mod error;
+pub mod evaluate;
+pub mod export;
+mod gemm;
+pub mod image;
+pub mod layers;
+pub mod log;
+pub mod loss;
+pub mod network;
+pub mod output;
+pub mod plot;
+pub mod random;
+pub mod recipe;
+pub mod train;

@@ -1,0 +1,160 @@
+//! `thumbnet inspect`.
+
+use super::{ModelFile, grouped, print, print_json};
+use serde::Serialize;
+use std::path::PathBuf;
+use thumbnet::layer::{Activation, Layer, Shape, WeightType};
+use thumbnet::{LayerInfo, Model};
+use thumbnet_trainer::error::Result;
+
+/// Show what is in a model: layers, shapes, parameters, operations, memory.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The model file
+    model: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a model consists of.
+#[derive(Debug, Serialize)]
+struct Summary {
+    input: [u16; 3],
+    scale: f32,
+    offset: f32,
+    labels: Vec<String>,
+    parameters: u64,
+    macs: u64,
+    weight_bytes: u64,
+    file_bytes: u64,
+    scratch_bytes: u64,
+    layers: Vec<Row>,
+}
+
+/// One layer.
+#[derive(Debug, Serialize)]
+struct Row {
+    layer: &'static str,
+    details: String,
+    activation: &'static str,
+    weights: &'static str,
+    input: [u16; 3],
+    output: [u16; 3],
+    parameters: u64,
+    macs: u64,
+    weight_bytes: u64,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let file = ModelFile::read(&args.model)?;
+    let summary = summary(&file.model()?, file.bytes.len());
+    if args.json { print_json(&summary) } else { print(&table(&summary)) }
+}
+
+fn summary(model: &Model<'_>, file_bytes: usize) -> Summary {
+    let layers: Vec<Row> = model.layers().map(row).collect();
+    let input = model.input();
+    Summary {
+        input: dimensions(input.shape),
+        scale: input.scale,
+        offset: input.offset,
+        labels: super::labels(model),
+        parameters: layers.iter().map(|row| row.parameters).sum(),
+        macs: layers.iter().map(|row| row.macs).sum(),
+        weight_bytes: layers.iter().map(|row| row.weight_bytes).sum(),
+        file_bytes: file_bytes as u64,
+        scratch_bytes: model.scratch_bytes() as u64,
+        layers,
+    }
+}
+
+fn row(info: LayerInfo<'_>) -> Row {
+    Row {
+        layer: info.layer.name(),
+        details: details(info.layer),
+        activation: match info.layer.activation() {
+            Activation::None => "",
+            Activation::Relu => "relu",
+            Activation::Tanh => "tanh",
+            Activation::Sigmoid => "sigmoid",
+        },
+        weights: match info.layer.weight_type() {
+            None => "",
+            Some(WeightType::F32) => "f32",
+        },
+        input: dimensions(info.input),
+        output: dimensions(info.output),
+        parameters: info.parameters,
+        macs: info.macs,
+        weight_bytes: info.weight_bytes.into(),
+    }
+}
+
+/// The window of a layer that has one, and what is out of the ordinary about it.
+fn details(layer: &Layer) -> String {
+    let by = |[height, width]: [u8; 2]| format!("{height}x{width}");
+    let unless = |usual: bool, text: String| if usual { String::new() } else { text };
+    match layer {
+        Layer::Conv2d(conv) => {
+            let pad = conv.padding;
+            let padding = format!(" padding {} {} {} {}", pad.top, pad.bottom, pad.left, pad.right);
+            by(conv.kernel)
+                + &unless(conv.stride == [1, 1], format!(" stride {}", by(conv.stride)))
+                + &unless(pad == Default::default(), padding)
+                + &unless(conv.pool == [1, 1], format!(" pool {}", by(conv.pool)))
+        }
+        Layer::MaxPool2d(pool) => {
+            by(pool.kernel) + &unless(pool.stride == pool.kernel, format!(" stride {}", by(pool.stride)))
+        }
+        Layer::Dense(_) | Layer::Softmax => String::new(),
+    }
+}
+
+fn dimensions(shape: Shape) -> [u16; 3] {
+    [shape.height, shape.width, shape.channels]
+}
+
+fn table(summary: &Summary) -> String {
+    let shape = |[height, width, channels]: [u16; 3]| match (height, width) {
+        (1, 1) => channels.to_string(),
+        _ => format!("{height}x{width}x{channels}"),
+    };
+    let header = ["layer", "window", "activation", "output", "weights", "parameters", "MACs", "bytes"];
+    let mut rows = vec![header.map(str::to_owned)];
+    for row in &summary.layers {
+        rows.push([
+            row.layer.to_owned(),
+            row.details.clone(),
+            row.activation.to_owned(),
+            shape(row.output),
+            row.weights.to_owned(),
+            grouped(row.parameters),
+            grouped(row.macs),
+            grouped(row.weight_bytes),
+        ]);
+    }
+    let widths: Vec<usize> =
+        (0..header.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let mut text = format!("input {}, a byte b stands for b * {}", shape(summary.input), summary.scale);
+    text += &if summary.offset == 0.0 { "\n\n".to_owned() } else { format!(" + {}\n\n", summary.offset) };
+    for row in &rows {
+        // Words to the left, numbers to the right.
+        let cells = row.iter().zip(&widths).enumerate().filter(|(_, (_, width))| **width > 0);
+        let cell = |(column, (cell, &width)): (usize, (&String, &usize))| {
+            if column < 5 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        };
+        text += cells.map(cell).collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    let totals = [
+        ("parameters", summary.parameters),
+        ("MACs per inference", summary.macs),
+        ("bytes of weights", summary.weight_bytes),
+        ("bytes of the file", summary.file_bytes),
+        ("bytes of scratch memory", summary.scratch_bytes),
+    ];
+    text.push('\n');
+    totals.iter().for_each(|&(name, value)| text += &format!("{:>12} {name}\n", grouped(value)));
+    text
+}

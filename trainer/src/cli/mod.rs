@@ -1,0 +1,140 @@
+//! The command line: one module per command, and what they share.
+
+mod eval;
+mod inspect;
+mod predict;
+mod recipes;
+mod train;
+
+use clap::{Parser, Subcommand};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use thumbnet::{AlignedBuf, Backend, Model};
+use thumbnet_trainer::data::mnist;
+use thumbnet_trainer::error::{Error, Result};
+
+/// Trains digit classifiers for the thumbnet core and looks at what it exported.
+#[derive(Debug, Parser)]
+#[command(name = "thumbnet", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::Args),
+    Recipes,
+    Eval(eval::Args),
+    Predict(predict::Args),
+    Inspect(inspect::Args),
+}
+
+/// Runs the command that the process was started with.
+pub(crate) fn run() -> Result<()> {
+    match Cli::parse().command {
+        Command::Train(args) => train::run(&args),
+        Command::Recipes => recipes::run(),
+        Command::Eval(args) => eval::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+    }
+}
+
+/// Where the data set is.
+#[derive(Debug, clap::Args)]
+struct DataArgs {
+    /// Folder with the four MNIST files, gzipped or not [default: data/mnist]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl DataArgs {
+    fn folder(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(mnist::default_folder)
+    }
+}
+
+/// A model file in memory.
+struct ModelFile {
+    path: PathBuf,
+    bytes: AlignedBuf,
+}
+
+impl ModelFile {
+    fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::read(path))?;
+        Ok(ModelFile { path: path.to_owned(), bytes: AlignedBuf::from_bytes(&bytes) })
+    }
+
+    fn model(&self) -> Result<Model<'_>> {
+        Model::load(&self.bytes).map_err(|e| Error::contents(&self.path, format!("not a usable model: {e}")))
+    }
+
+    /// An error about this file.
+    fn error(&self, problem: impl Into<String>) -> Error {
+        Error::contents(&self.path, problem)
+    }
+}
+
+/// The backend called `name`, or the best one.
+fn backend(name: Option<&str>) -> Result<Backend> {
+    let Some(name) = name else { return Ok(Backend::best()) };
+    Backend::from_name(name).ok_or_else(|| {
+        let known = Backend::available().map(Backend::name).collect::<Vec<_>>().join(", ");
+        Error::Option(format!("--backend {name}: this machine has {known}"))
+    })
+}
+
+/// The names of a model's classes; their numbers where it has no labels.
+fn labels(model: &Model<'_>) -> Vec<String> {
+    let name = |class| match model.label(class) {
+        "" => class.to_string(),
+        label => label.to_owned(),
+    };
+    (0..model.output_len()).map(name).collect()
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::write(Path::new("standard output"))(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a value as JSON to standard output.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).expect("plain values are always JSON");
+    print(&(text + "\n"))
+}
+
+/// `12345678` as `12,345,678`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!([0, 999, 1_000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
+    }
+}

@@ -1,0 +1,166 @@
+//! Pictures of a training and of a model's mistakes, as SVG.
+
+use crate::evaluate::Evaluation;
+use crate::train::Epoch;
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+type Plotted = std::result::Result<(), Box<dyn std::error::Error>>;
+
+const FONT: &str = "sans-serif";
+const TRAIN: RGBColor = RGBColor(31, 119, 180);
+const TEST: RGBColor = RGBColor(214, 96, 39);
+
+/// The course of a training: loss on the left (where the recipe logs one), accuracy on the right.
+pub fn training(title: &str, history: &[Epoch]) -> String {
+    let mut svg = String::new();
+    draw(&mut svg, (960, 400), |area| {
+        let curve = |value: fn(&Epoch) -> Option<f64>| -> Vec<(f64, f64)> {
+            history.iter().filter_map(|row| Some((f64::from(row.epoch), value(row)?))).collect()
+        };
+        let losses = [curve(|row| row.train_loss), curve(|row| row.test_loss)];
+        let accuracies = [curve(|row| Some(100.0 * row.train_accuracy)), curve(|row| Some(100.0 * row.test_accuracy?))];
+        if losses[0].is_empty() {
+            return curves(area, &format!("{title}: accuracy, %"), &accuracies);
+        }
+        let (left, right) = area.split_horizontally(480);
+        curves(&left, &format!("{title}: loss"), &losses)?;
+        curves(&right, &format!("{title}: accuracy, %"), &accuracies)
+    });
+    svg
+}
+
+/// The confusion matrix: a row per label, a column per answer.
+pub fn confusion(title: &str, evaluation: &Evaluation, labels: &[&str]) -> String {
+    let mut svg = String::new();
+    let classes = evaluation.confusion.len() as i32;
+    draw(&mut svg, (560, 600), |area| {
+        let caption = format!("{title}: {:.2} % of {}", 100.0 * evaluation.accuracy, evaluation.images);
+        let name = |class: &i32| labels.get(*class as usize).copied().unwrap_or_default().to_owned();
+        let centred = |axis: &SegmentValue<i32>| match axis {
+            SegmentValue::CenterOf(class) | SegmentValue::Exact(class) => name(class),
+            SegmentValue::Last => String::new(),
+        };
+        let mut chart = ChartBuilder::on(area)
+            .caption(caption, (FONT, 20))
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(50)
+            .build_cartesian_2d((0..classes - 1).into_segmented(), (0..classes - 1).into_segmented())?;
+        chart
+            .configure_mesh()
+            .disable_mesh()
+            .x_desc("answer")
+            .y_desc("label, from the bottom up")
+            .x_labels(classes as usize)
+            .y_labels(classes as usize)
+            .x_label_formatter(&centred)
+            .y_label_formatter(&centred)
+            .draw()?;
+        let cells = || (0..classes).flat_map(|label| (0..classes).map(move |answer| (label, answer)));
+        let count = |label: i32, answer: i32| evaluation.confusion[label as usize][answer as usize];
+        chart.draw_series(cells().map(|(label, answer)| {
+            let total: usize = evaluation.confusion[label as usize].iter().sum();
+            let corners =
+                [(answer, label), (answer + 1, label + 1)].map(|(x, y)| (exact(x, classes), exact(y, classes)));
+            Rectangle::new(corners, shade(count(label, answer), total, label == answer).filled())
+        }))?;
+        let style = |dark: bool| {
+            let color = if dark { WHITE } else { BLACK };
+            let centre = plotters::style::text_anchor::Pos::new(
+                plotters::style::text_anchor::HPos::Center,
+                plotters::style::text_anchor::VPos::Center,
+            );
+            (FONT, 13).into_font().color(&color).pos(centre)
+        };
+        chart.draw_series(cells().filter(|&(label, answer)| count(label, answer) > 0).map(|(label, answer)| {
+            let place = (SegmentValue::CenterOf(answer), SegmentValue::CenterOf(label));
+            Text::new(count(label, answer).to_string(), place, style(label == answer))
+        }))?;
+        Ok(())
+    });
+    svg
+}
+
+/// The left or lower edge of a segment, or the end of the last one.
+fn exact(edge: i32, count: i32) -> SegmentValue<i32> {
+    if edge == count { SegmentValue::Last } else { SegmentValue::Exact(edge) }
+}
+
+/// Blue for right answers, orange for wrong ones, the stronger the more of the label's images they are. Mistakes are
+/// rare, so theirs is a square-root scale.
+fn shade(count: usize, total: usize, right: bool) -> RGBAColor {
+    let share = count as f64 / total.max(1) as f64;
+    if right { TRAIN.mix(share) } else { TEST.mix((4.0 * share.sqrt()).min(1.0)) }
+}
+
+fn draw(svg: &mut String, size: (u32, u32), picture: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Plotted) {
+    let area = SVGBackend::with_string(svg, size).into_drawing_area();
+    let drawn = area.fill(&WHITE).map_err(Into::into).and_then(|()| picture(&area));
+    drawn.and_then(|()| Ok(area.present()?)).expect("drawing into a string cannot fail");
+}
+
+/// The training curve and the test curve in one chart.
+fn curves(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, lines: &[Vec<(f64, f64)>; 2]) -> Plotted {
+    let points = || lines.iter().flatten();
+    let range = |along: fn(&(f64, f64)) -> f64| {
+        let (low, high) = points().map(along).fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+        let margin = if high > low { 0.03 * (high - low) } else { 0.5 };
+        low - margin..high + margin
+    };
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, (FONT, 20))
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(50)
+        .build_cartesian_2d(range(|p| p.0), range(|p| p.1))?;
+    chart.configure_mesh().x_desc("epoch").light_line_style(WHITE).draw()?;
+    for (line, color, name) in [(&lines[0], TRAIN, "training"), (&lines[1], TEST, "test")] {
+        if !line.is_empty() {
+            let style = color.stroke_width(2);
+            chart
+                .draw_series(LineSeries::new(line.iter().copied(), style))?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+        }
+    }
+    chart.configure_series_labels().background_style(WHITE).border_style(BLACK.mix(0.3)).draw()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_is_drawn_with_and_without_losses() {
+        let row = |epoch, loss| Epoch {
+            epoch,
+            train_loss: loss,
+            train_accuracy: 0.5,
+            test_loss: loss,
+            test_accuracy: (epoch % 2 == 0).then_some(0.25),
+        };
+        let with = training("digits", &[row(1, Some(2.0)), row(2, Some(1.0))]);
+        assert!(with.contains("digits: loss") && with.contains("digits: accuracy"));
+        let lines = |svg: &str| svg.matches("<polyline").count();
+        assert!(lines(&with) > lines(&training("s0", &[row(0, None)])));
+        assert!(!training("s0", &[row(0, None)]).contains("loss"));
+    }
+
+    #[test]
+    fn a_confusion_matrix_shows_every_count() {
+        let evaluation = Evaluation {
+            accuracy: 0.75,
+            loss: 0.5,
+            images: 4321,
+            correct: 3,
+            per_class: vec![],
+            confusion: vec![vec![1234, 17], vec![0, 56]],
+        };
+        let svg = confusion("tiny", &evaluation, &["zero", "one"]);
+        for text in ["1234", "17", "56", "75.00 % of 4321", "zero", "one"] {
+            assert!(svg.contains(text), "{text}");
+        }
+    }
+}

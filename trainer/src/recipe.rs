@@ -1,0 +1,409 @@
+//! Recipes: a network and how it is trained, as a TOML file that people can read, copy and edit.
+
+use crate::error::{Error, Result};
+use crate::loss::{Loss, LossQuirks};
+use crate::random::RandomState;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The recipe that `thumbnet train` takes when none is named.
+pub const DEFAULT: &str = "digits";
+
+/// A built-in recipe: its name and the text of its file.
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltIn {
+    /// The name to give to `thumbnet train`.
+    pub name: &'static str,
+    /// The contents of `recipes/NAME.toml`.
+    pub text: &'static str,
+}
+
+macro_rules! built_in {
+    ($($name:literal),* $(,)?) => {
+        &[$(BuiltIn { name: $name, text: include_str!(concat!("../recipes/", $name, ".toml")) }),*]
+    };
+}
+
+/// Every built-in recipe.
+pub const BUILT_IN: &[BuiltIn] = built_in!["digits"];
+
+/// A network and how it is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The built-in name or the file; not a key of the file.
+    #[serde(skip)]
+    pub name: String,
+    /// One line for `thumbnet recipes`.
+    pub description: String,
+    /// Seeds numpy's legacy generator, from which weights, dropout masks and shuffles are drawn in that order.
+    pub seed: u32,
+    /// How many times training goes through the images.
+    pub epochs: u32,
+    /// The number of the first epoch in logs: the notebooks count from 0 or from 1.
+    #[serde(default = "one")]
+    pub first_epoch: u32,
+    /// Images per update; more than there are means all of them.
+    pub batch: usize,
+    /// Whether the images left over after the last full batch are not trained on.
+    #[serde(default)]
+    pub drop_last: bool,
+    /// The step along the negative gradient of the batch's mean loss.
+    pub learning_rate: f32,
+    /// What is minimised.
+    pub loss: Loss,
+    /// Whether each epoch takes the images in a new random order.
+    #[serde(default)]
+    pub shuffle: bool,
+    /// Trains on the first so many images only.
+    pub images: Option<usize>,
+    /// The test images are evaluated after every so many epochs, and after the last one.
+    #[serde(default = "one")]
+    pub test_every: u32,
+    /// Whether the log has losses; some notebooks compute none.
+    #[serde(default = "yes")]
+    pub log_loss: bool,
+    /// The layers, from the image on. Cross-entropy adds the softmax itself.
+    pub layers: Vec<Layer>,
+    /// Deviations from the textbook, named, so that a notebook can be followed exactly.
+    #[serde(default)]
+    pub quirks: Quirks,
+}
+
+/// One layer of a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Layer {
+    /// Fully connected.
+    Dense {
+        /// Number of outputs.
+        outputs: u16,
+        /// Applied to the sums.
+        #[serde(default)]
+        activation: Activation,
+        /// Whether there are biases; they start at zero.
+        #[serde(default = "yes")]
+        bias: bool,
+        /// How the weights start.
+        init: Init,
+    },
+    /// 2-D convolution.
+    Conv2d {
+        /// Number of output channels.
+        filters: u16,
+        /// Height and width of the window.
+        kernel: [u8; 2],
+        /// Vertical and horizontal step.
+        #[serde(default = "unit")]
+        stride: [u8; 2],
+        /// What lies around the image.
+        #[serde(default)]
+        padding: Padding,
+        /// Rows and columns of the input that are left out.
+        #[serde(default)]
+        crop: Crop,
+        /// Applied to the sums.
+        #[serde(default)]
+        activation: Activation,
+        /// Whether there are biases; they start at zero.
+        #[serde(default = "yes")]
+        bias: bool,
+        /// How the weights start.
+        init: Init,
+    },
+    /// 2-D max pooling without padding.
+    MaxPool2d {
+        /// Height and width of the window.
+        kernel: [u8; 2],
+        /// Vertical and horizontal step; the window's size if not given.
+        stride: Option<[u8; 2]>,
+    },
+    /// Sets values to zero at random during training.
+    Dropout {
+        /// The probability of being dropped, at least 0 and less than 1.
+        rate: f64,
+    },
+}
+
+/// The function that a layer applies to its sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// The sum itself.
+    #[default]
+    None,
+    /// `max(0, x)`.
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+}
+
+/// What lies around the image of a convolution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Padding {
+    /// Nothing: windows stay inside.
+    #[default]
+    Valid,
+    /// Zeros, so that the output is as large as the input divided by the stride, rounded up; an odd row or column goes
+    /// to the bottom or right, as in TensorFlow.
+    Same,
+}
+
+impl From<Activation> for thumbnet::layer::Activation {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::None => Self::None,
+            Activation::Relu => Self::Relu,
+            Activation::Tanh => Self::Tanh,
+            Activation::Sigmoid => Self::Sigmoid,
+        }
+    }
+}
+
+/// Rows and columns of the input that a convolution leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Crop {
+    /// Rows at the top.
+    pub top: u8,
+    /// Rows at the bottom.
+    pub bottom: u8,
+    /// Columns at the left.
+    pub left: u8,
+    /// Columns at the right.
+    pub right: u8,
+}
+
+/// How the weights of a layer start. Values are drawn in double precision in memory order and rounded once.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Init {
+    /// Uniform in `[-limit, limit)`, drawn as `2 * limit * random() - limit`.
+    Uniform(f64),
+    /// Normal with this standard deviation, drawn as `randn() * deviation`.
+    Normal(f64),
+    /// Normal with variance `2 / inputs`, for ReLU. Source: He et al., "Delving Deep into Rectifiers" (2015).
+    HeNormal,
+    /// Uniform within `sqrt(6 / (inputs + outputs))`, for tanh and softmax. Source: Glorot and Bengio, "Understanding
+    /// the difficulty of training deep feedforward neural networks" (2010).
+    GlorotUniform,
+}
+
+impl Init {
+    /// One weight of a layer with `inputs` values per sum and `outputs` sums.
+    pub fn draw(self, inputs: usize, outputs: usize, rng: &mut RandomState) -> f64 {
+        match self {
+            Init::Uniform(limit) => 2.0 * limit * rng.random_sample() - limit,
+            Init::Normal(deviation) => rng.randn() * deviation,
+            Init::HeNormal => rng.randn() * (2.0 / inputs as f64).sqrt(),
+            Init::GlorotUniform => Init::Uniform((6.0 / (inputs + outputs) as f64).sqrt()).draw(inputs, outputs, rng),
+        }
+    }
+}
+
+/// What the notebooks do otherwise than the textbook, one option each. All are off unless a recipe sets them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quirks {
+    /// The gradient is divided by the batch size twice (s0, s1), so a rate of 2 acts as 0.02 on the mean gradient.
+    pub divide_by_batch_twice: bool,
+    /// Tanh's slope is taken at the value that dropout has already doubled (s0, s1): `1 - (2t)^2`, which is negative
+    /// where `|t| > 1/2`. The textbook takes `1 - t^2`.
+    pub slope_after_dropout: bool,
+    /// The dropout mask doubles the kept values on the way forward but not their gradients on the way back (s0, s1, s2).
+    pub unscaled_dropout_gradient: bool,
+    /// The kernels of convolutions step up the gradient (s1: `kernels -=` where the deltas call for `+=`). The other
+    /// layers still descend, and the network learns on what random kernels give it.
+    pub kernels_climb: bool,
+    /// The squared error's gradient lacks the factor 2 (s2): the loss is reported as `sum (y - o)^2`, the step is that
+    /// of half of it.
+    pub half_squared_error_gradient: bool,
+    /// The update stands inside the loop over the images of a batch (s2-batch): as many updates per batch as it has
+    /// images, all from the outputs of the one forward pass. With a fixed output error the output weights move along a
+    /// straight line, so the hidden layer sees their mean position; both layers are updated once by the sum. Only for
+    /// networks of two dense layers.
+    pub update_per_image: bool,
+    /// Training accuracy and loss are divided by all images, also those that `drop_last` left out (s0, s1, s2-batch; it
+    /// shows in s1, which uses 896 of its 1,000).
+    pub average_over_dropped: bool,
+    /// The sum of the batches' mean losses is divided by the number of *full* batches, even where a smaller last batch
+    /// adds to it (s4: `60000 // batch`).
+    pub loss_over_full_batches: bool,
+    /// Weights are drawn, thrown away and drawn again (s3 initialises in two cells).
+    pub weights_drawn_twice: bool,
+    /// Cross-entropy is reported as `-ln(p + log_offset)` (s4: 1e-8). The gradient does not know it.
+    pub log_offset: f64,
+    /// Cross-entropy is reported from probabilities clipped to `[clip, 1 - clip]` (s3: 1e-12).
+    pub clip_probabilities: f64,
+    /// One more update before the first epoch (s4 tries out its update on five images and trains on from there).
+    pub first_update: Option<FirstUpdate>,
+}
+
+/// See [`Quirks::first_update`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirstUpdate {
+    /// It takes the first so many images.
+    pub images: usize,
+    /// Its learning rate.
+    pub learning_rate: f32,
+}
+
+impl Quirks {
+    /// The part that concerns the loss.
+    pub fn of_loss(&self) -> LossQuirks {
+        LossQuirks {
+            log_offset: self.log_offset,
+            clip: self.clip_probabilities,
+            half_gradient: self.half_squared_error_gradient,
+        }
+    }
+}
+
+impl Recipe {
+    /// The recipe called `name`: a built-in one, or else the file of that name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRecipe`] if it is neither, otherwise as [`Recipe::parse`].
+    pub fn find(name: &str) -> Result<Self> {
+        if let Some(built_in) = BUILT_IN.iter().find(|built_in| built_in.name == name) {
+            return built_in.recipe();
+        }
+        let path = Path::new(name);
+        if !path.exists() {
+            let known = BUILT_IN.iter().map(|built_in| built_in.name).collect::<Vec<_>>().join(", ");
+            return Err(Error::UnknownRecipe { name: name.to_owned(), known });
+        }
+        Self::parse(name, &std::fs::read_to_string(path).map_err(Error::read(path))?)
+    }
+
+    /// Reads a recipe from the text of its file; `name` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Contents`] for text that is not a recipe, unknown keys included, [`Error::Recipe`] for values that make
+    /// no sense.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        let mut recipe: Recipe =
+            toml::from_str(text).map_err(|e| Error::contents(Path::new(name), e.to_string().trim_end()))?;
+        recipe.name = name.to_owned();
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// An [`Error::Recipe`] about this recipe.
+    pub fn error(&self, problem: impl Into<String>) -> Error {
+        Error::Recipe { recipe: self.name.clone(), problem: problem.into() }
+    }
+
+    /// Checks what the types do not say. Shapes are checked when the network is built.
+    pub fn check(&self) -> Result<()> {
+        let at_least_one = [
+            ("epochs", self.epochs as usize),
+            ("batch", self.batch),
+            ("test_every", self.test_every as usize),
+            ("images", self.images.unwrap_or(1)),
+            ("layers", self.layers.len()),
+        ];
+        if let Some((key, _)) = at_least_one.into_iter().find(|&(_, value)| value == 0) {
+            return Err(self.error(format!("{key} must be at least 1")));
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
+            return Err(self.error(format!("learning_rate = {} must be positive", self.learning_rate)));
+        }
+        for layer in &self.layers {
+            match layer {
+                Layer::Dropout { rate } if !(0.0..1.0).contains(rate) => {
+                    return Err(self.error(format!("rate = {rate} of dropout must be at least 0 and less than 1")));
+                }
+                _ => {}
+            }
+        }
+        if self.quirks.update_per_image {
+            self.check_update_per_image()?;
+        }
+        Ok(())
+    }
+
+    fn check_update_per_image(&self) -> Result<()> {
+        let dense = |layer: &&Layer| matches!(layer, Layer::Dense { .. });
+        let other = self.layers.iter().any(|layer| matches!(layer, Layer::Conv2d { .. } | Layer::MaxPool2d { .. }));
+        if other || self.layers.iter().filter(dense).count() != 2 {
+            return Err(self.error("update_per_image is worked out for two dense layers (and dropout) only"));
+        }
+        if self.layers.iter().any(|layer| matches!(layer, Layer::Dense { bias: true, .. })) {
+            return Err(self.error("update_per_image is worked out for layers without biases only"));
+        }
+        Ok(())
+    }
+}
+
+impl BuiltIn {
+    /// The recipe itself.
+    ///
+    /// # Errors
+    /// As [`Recipe::parse`].
+    pub fn recipe(&self) -> Result<Recipe> {
+        Recipe::parse(self.name, self.text)
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn unit() -> [u8; 2] {
+    [1, 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_recipe_is_valid_and_described() {
+        for built_in in BUILT_IN {
+            let recipe = built_in.recipe().unwrap();
+            assert!(!recipe.description.is_empty() && !recipe.description.contains('\n'), "{}", built_in.name);
+        }
+        assert!(BUILT_IN.iter().any(|built_in| built_in.name == DEFAULT));
+    }
+
+    #[test]
+    fn unknown_keys_are_named_at_every_level() {
+        let digits = BUILT_IN.iter().find(|built_in| built_in.name == DEFAULT).unwrap().text;
+        for (broken, key) in [
+            (format!("momentum = 0.9\n{digits}"), "momentum"),
+            (digits.replacen("outputs = 128", "outputs = 128\nneurons = 3", 1), "neurons"),
+            (format!("{digits}\n[quirks]\nupside_down = true\n"), "upside_down"),
+            (digits.replacen("type = \"dense\"", "type = \"lstm\"", 1), "lstm"),
+        ] {
+            let message = Recipe::parse("mine.toml", &broken).unwrap_err().to_string();
+            assert!(message.contains("mine.toml") && message.contains(key), "{message}");
+        }
+    }
+
+    #[test]
+    fn senseless_values_are_refused() {
+        let digits = BUILT_IN.iter().find(|built_in| built_in.name == DEFAULT).unwrap().recipe().unwrap();
+        let refused = |change: fn(&mut Recipe)| {
+            let mut recipe = digits.clone();
+            change(&mut recipe);
+            recipe.check().unwrap_err().to_string()
+        };
+        assert!(refused(|r| r.epochs = 0).contains("epochs"));
+        assert!(refused(|r| r.batch = 0).contains("batch"));
+        assert!(refused(|r| r.layers.clear()).contains("layers"));
+        assert!(refused(|r| r.images = Some(0)).contains("images"));
+        assert!(refused(|r| r.learning_rate = -1.0).contains("learning_rate"));
+        assert!(refused(|r| r.learning_rate = f32::NAN).contains("learning_rate"));
+        assert!(refused(|r| r.layers.push(Layer::Dropout { rate: 1.0 })).contains("rate = 1"));
+        assert!(refused(|r| r.quirks.update_per_image = true).contains("update_per_image"));
+    }
+}

@@ -1,0 +1,193 @@
+//! The training loop: epochs, batches, updates, and what it reports on the way.
+
+use crate::data::{Images, mnist};
+use crate::error::{Error, Result};
+use crate::layers::Pass;
+use crate::loss::Tally;
+use crate::network::Network;
+use crate::random::RandomState;
+use crate::recipe::Recipe;
+use thumbnet::layer::Shape;
+
+/// What one epoch brought: a row of the log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Epoch {
+    /// Its number, counted as the recipe counts.
+    pub epoch: u32,
+    /// The mean loss during the epoch, each batch before its own update; `None` if the recipe logs no loss.
+    pub train_loss: Option<f64>,
+    /// The share of correct answers during the epoch, 0 to 1, likewise.
+    pub train_accuracy: f64,
+    /// The mean loss over the test images after the epoch.
+    pub test_loss: Option<f64>,
+    /// The share of correct answers over the test images; `None` after epochs that were not tested.
+    pub test_accuracy: Option<f64>,
+}
+
+/// Where an epoch stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// The epoch's number, counted as the recipe counts.
+    pub epoch: u32,
+    /// Images trained on so far in this epoch.
+    pub images: usize,
+    /// Their mean loss.
+    pub loss: f64,
+    /// The share of correct answers among them.
+    pub accuracy: f64,
+}
+
+/// Told how a training proceeds. `()` listens to nothing.
+pub trait Observer {
+    /// A batch is done.
+    fn batch(&mut self, _progress: &Progress) {}
+
+    /// An epoch is done and, if it was to be, tested.
+    fn epoch(&mut self, _epoch: &Epoch) {}
+}
+
+impl Observer for () {}
+
+/// A finished training.
+pub struct Trained {
+    /// The network with its final weights.
+    pub network: Network,
+    /// One row per epoch.
+    pub history: Vec<Epoch>,
+}
+
+/// Trains the network of `recipe` on `images` (the first [`Recipe::images`] of them) and tests it on `test`.
+///
+/// # Errors
+/// [`Error::Recipe`] if the recipe does not fit the images, [`Error::Diverged`] if the loss stops being a number.
+pub fn train(recipe: &Recipe, images: &Images, test: &Images, observer: &mut dyn Observer) -> Result<Trained> {
+    recipe.check()?;
+    let mut training = Training::new(recipe, images)?;
+    if let Some(first) = recipe.quirks.first_update {
+        let indices: Vec<usize> = (0..first.images.min(training.count)).collect();
+        training.update(&indices, first.learning_rate);
+    }
+    let mut history = Vec::with_capacity(recipe.epochs as usize);
+    for number in 0..recipe.epochs {
+        let tested = number % recipe.test_every == 0 || number + 1 == recipe.epochs;
+        let mut epoch = training.epoch(recipe.first_epoch + number, observer)?;
+        if tested {
+            let tally = measure(&mut training.network, recipe, test);
+            epoch.test_accuracy = Some(tally.correct as f64 / test.len() as f64);
+            epoch.test_loss = recipe.log_loss.then(|| tally.loss / test.len() as f64);
+        }
+        observer.epoch(&epoch);
+        history.push(epoch);
+    }
+    Ok(Trained { network: training.network, history })
+}
+
+/// Tallies the network's answers to `images`, without dropout.
+pub fn measure(network: &mut Network, recipe: &Recipe, images: &Images) -> Tally {
+    let order: Vec<usize> = (0..images.len()).collect();
+    let mut tally = Tally::default();
+    for slice in order.chunks(network.slice_rows()) {
+        network.load(images, slice);
+        let labels = &images.labels[slice[0]..][..slice.len()];
+        let outputs = network.forward(slice.len(), Pass::Test);
+        tally += recipe.loss.tally(outputs, labels, recipe.quirks.of_loss(), None);
+    }
+    tally
+}
+
+/// The state of a training in progress.
+struct Training<'a> {
+    recipe: &'a Recipe,
+    images: &'a Images,
+    /// How many of the images are used.
+    count: usize,
+    network: Network,
+    rng: RandomState,
+    /// The labels of the slice at hand.
+    labels: Vec<u8>,
+}
+
+impl<'a> Training<'a> {
+    fn new(recipe: &'a Recipe, images: &'a Images) -> Result<Self> {
+        let mut rng = RandomState::new(recipe.seed);
+        let side = |pixels: usize| {
+            u16::try_from(pixels).map_err(|_| recipe.error(format!("images of {pixels} pixels a side are too large")))
+        };
+        let input = Shape::new(side(images.rows)?, side(images.columns)?, 1);
+        let mut network = Network::new(recipe, input, mnist::CLASSES, &mut rng)?;
+        if recipe.quirks.weights_drawn_twice {
+            network = Network::new(recipe, input, mnist::CLASSES, &mut rng)?;
+        }
+        let count = recipe.images.unwrap_or(usize::MAX).min(images.len());
+        if recipe.drop_last && count < recipe.batch {
+            return Err(recipe.error(format!("batch = {} with drop_last, but there are {count} images", recipe.batch)));
+        }
+        let slice = network.slice_rows();
+        if recipe.quirks.update_per_image && recipe.batch > slice {
+            return Err(recipe.error(format!("update_per_image takes batches of at most {slice} images here")));
+        }
+        Ok(Training { recipe, images, count, network, rng, labels: Vec::with_capacity(slice) })
+    }
+
+    fn epoch(&mut self, number: u32, observer: &mut dyn Observer) -> Result<Epoch> {
+        let recipe = self.recipe;
+        let order = if recipe.shuffle { self.rng.permutation(self.count) } else { (0..self.count).collect() };
+        let (mut total, mut seen, mut batch_means) = (Tally::default(), 0, 0.0);
+        for batch in order.chunks(recipe.batch).filter(|batch| !recipe.drop_last || batch.len() == recipe.batch) {
+            let tally = self.update(batch, recipe.learning_rate);
+            total += tally;
+            seen += batch.len();
+            batch_means += tally.loss / batch.len() as f64;
+            let (loss, accuracy) = (total.loss / seen as f64, total.correct as f64 / seen as f64);
+            observer.batch(&Progress { epoch: number, images: seen, loss, accuracy });
+        }
+        let divisor = if recipe.quirks.average_over_dropped { self.count } else { seen } as f64;
+        let mut loss = total.loss / divisor;
+        if recipe.quirks.loss_over_full_batches {
+            loss = batch_means / (self.count / recipe.batch).max(1) as f64;
+        }
+        if !loss.is_finite() {
+            return Err(Error::Diverged { recipe: recipe.name.clone(), epoch: number, loss });
+        }
+        Ok(Epoch {
+            epoch: number,
+            train_loss: recipe.log_loss.then_some(loss),
+            train_accuracy: total.correct as f64 / divisor,
+            test_loss: None,
+            test_accuracy: None,
+        })
+    }
+
+    /// One update from the images named by `indices`; tallies them as they were before it.
+    fn update(&mut self, indices: &[usize], learning_rate: f32) -> Tally {
+        let (recipe, count) = (self.recipe, indices.len() as f64);
+        // The gradients are sums over the batch: dividing the rate makes them means.
+        let divisor = if recipe.quirks.divide_by_batch_twice { count * count } else { count };
+        let mut rate = f64::from(learning_rate) / divisor;
+        if recipe.quirks.update_per_image {
+            // The updates k = 0, 1, ... see the output weights k steps on: on average (count - 1) / 2.
+            self.network.look_ahead((rate * (count - 1.0) / 2.0) as f32);
+            rate *= count;
+        }
+        let mut tally = Tally::default();
+        for slice in indices.chunks(self.network.slice_rows()) {
+            tally += self.accumulate(slice);
+        }
+        let kernel_rate = if recipe.quirks.kernels_climb { -rate } else { rate };
+        self.network.descend(rate as f32, kernel_rate as f32);
+        tally
+    }
+
+    /// Adds the gradients of one slice of a batch.
+    fn accumulate(&mut self, slice: &[usize]) -> Tally {
+        let rows = slice.len();
+        self.labels.clear();
+        self.labels.extend(slice.iter().map(|&index| self.images.labels[index]));
+        self.network.load(self.images, slice);
+        self.network.forward(rows, Pass::Train(&mut self.rng));
+        let (outputs, gradient) = self.network.output_and_gradient(rows);
+        let tally = self.recipe.loss.tally(outputs, &self.labels, self.recipe.quirks.of_loss(), Some(gradient));
+        self.network.backward(rows);
+        tally
+    }
+}

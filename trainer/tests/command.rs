@@ -1,0 +1,253 @@
+//! Runs the `thumbnet` command as a user does: one short training from data to prediction, and every kind of bad input.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// Runs `thumbnet` in `folder`.
+fn thumbnet(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_thumbnet")).args(args).current_dir(folder).output().expect("the binary starts")
+}
+
+/// Runs `thumbnet`, which must succeed; gives what it printed.
+fn succeeds(folder: &Path, args: &[&str]) -> String {
+    let output = thumbnet(folder, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("output is text")
+}
+
+/// Runs `thumbnet`, which must fail with exit code 2 and a message that holds every one of `parts`.
+fn fails(folder: &Path, args: &[&str], parts: &[&str]) {
+    let output = thumbnet(folder, args);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+    for part in parts {
+        assert!(message.contains(part), "{args:?}: no {part:?} in: {message}");
+    }
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).expect("valid JSON")
+}
+
+fn repository_data() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/mnist");
+    folder.to_str().expect("a plain path").to_owned()
+}
+
+fn big_endian(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+/// A tiny data set in the four files: image `i` is a bright square in a place that depends on its class, `i % 10`.
+fn tiny_data(folder: &Path, train: u32, test: u32) -> PathBuf {
+    let data = folder.join("tiny");
+    std::fs::create_dir_all(&data).unwrap();
+    for (name, count) in [("train", train), ("t10k", test)] {
+        let mut images = big_endian(&[0x803, count, 28, 28]);
+        let mut labels = big_endian(&[0x801, count]);
+        for class in (0..count).map(|index| index % 10) {
+            let inside = |i: u32| (4..24).contains(&(i / 28)) && (i % 28) / 2 == class + 2;
+            images.extend((0..784).map(|i| if inside(i) { 200 } else { 0 }));
+            labels.push(class as u8);
+        }
+        std::fs::write(data.join(format!("{name}-images-idx3-ubyte")), images).unwrap();
+        std::fs::write(data.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
+    }
+    data
+}
+
+/// A folder with the tiny data set in `tiny`.
+fn workspace() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    tiny_data(folder.path(), 320, 40);
+    folder
+}
+
+/// Trains the default recipe on the tiny data for a moment and writes `name`.
+fn train_tiny(folder: &Path, name: &str) {
+    succeeds(folder, &["train", "--data", "tiny", "--epochs", "2", "--out", name, "--quiet"]);
+}
+
+#[test]
+fn training_on_real_digits_prints_what_eval_measures() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = repository_data();
+    let train = ["train", "--data", &data, "--subset", "2000", "--epochs", "1", "--seed", "7"];
+    let files = ["--out", "small.tnet", "--log", "log.csv", "--plot", "course.svg"];
+    let printed = succeeds(folder.path(), &[&train[..], &files[..]].concat());
+    let evaluation = json(&succeeds(folder.path(), &["eval", "small.tnet", "--data", &data, "--json"]));
+    let accuracy = evaluation["accuracy"].as_f64().unwrap();
+    assert_eq!(evaluation["images"], 10_000);
+    assert!(accuracy > 0.7, "{accuracy}");
+    let line = format!("test accuracy {:.2} % ({} of 10000 images)", 100.0 * accuracy, evaluation["correct"]);
+    assert!(printed.contains(&line), "no {line:?} in {printed}");
+    // The trainer's own forward pass agrees with the core's, up to an image on the edge.
+    let log = std::fs::read_to_string(folder.path().join("log.csv")).unwrap();
+    let mut rows = log.lines();
+    assert_eq!(rows.next(), Some("epoch,train_loss,train_acc,test_loss,test_acc"));
+    let row: Vec<f64> = rows.next().unwrap().split(',').map(|cell| cell.parse().unwrap()).collect();
+    assert_eq!((row.len(), row[0], rows.next()), (5, 1.0, None));
+    assert!((row[4] - accuracy).abs() < 1.5e-4, "{} {accuracy}", row[4]);
+    assert!((row[3] - evaluation["loss"].as_f64().unwrap()).abs() < 1e-4);
+    let confusion = evaluation["confusion"].as_array().unwrap();
+    let total: u64 = confusion.iter().flat_map(|row| row.as_array().unwrap()).map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!((confusion.len(), total), (10, 10_000));
+    assert!(std::fs::read_to_string(folder.path().join("course.svg")).unwrap().starts_with("<svg"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_file() {
+    let folder = workspace();
+    train_tiny(folder.path(), "a.tnet");
+    train_tiny(folder.path(), "b.tnet");
+    succeeds(folder.path(), &["train", "--data", "tiny", "--epochs", "2", "--seed", "9", "--out", "c.tnet", "--quiet"]);
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    assert_eq!(read("a.tnet"), read("b.tnet"));
+    assert_ne!(read("a.tnet"), read("c.tnet"));
+}
+
+#[test]
+fn a_trained_model_is_inspected_evaluated_and_asked() {
+    let folder = workspace();
+    train_tiny(folder.path(), "tiny.tnet");
+    let summary = json(&succeeds(folder.path(), &["inspect", "tiny.tnet", "--json"]));
+    assert_eq!(summary["parameters"], 784 * 128 + 128 + 128 * 64 + 64 + 64 * 10 + 10);
+    assert_eq!(summary["macs"], 784 * 128 + 128 * 64 + 64 * 10);
+    assert_eq!(summary["layers"].as_array().unwrap().len(), 4);
+    let size = std::fs::metadata(folder.path().join("tiny.tnet")).unwrap().len();
+    assert_eq!(summary["file_bytes"].as_u64(), Some(size));
+    assert!(summary["weight_bytes"].as_u64().unwrap() >= 4 * 109_386 && summary["scratch_bytes"].as_u64().unwrap() > 0);
+    assert!(succeeds(folder.path(), &["inspect", "tiny.tnet"]).contains("109,386 parameters"));
+
+    let eval = ["eval", "tiny.tnet", "--data", "tiny"];
+    let text = succeeds(folder.path(), &[&eval[..], &["--plot", "confusion.svg"]].concat());
+    assert!(text.starts_with("accuracy 100.00 % (40 of 40 images)"), "{text}");
+    assert!(std::fs::read_to_string(folder.path().join("confusion.svg")).unwrap().contains("40"));
+    let backends: Vec<_> = thumbnet::Backend::available().map(|backend| backend.name()).collect();
+    for name in backends {
+        let evaluation = json(&succeeds(folder.path(), &[&eval[..], &["--json", "--backend", name]].concat()));
+        assert_eq!(evaluation["accuracy"], 1.0, "{name}");
+    }
+
+    std::fs::write(folder.path().join("bar.pgm"), bar()).unwrap();
+    let predictions = json(&succeeds(folder.path(), &["predict", "tiny.tnet", "bar.pgm", "bar.pgm", "--json"]));
+    assert_eq!(predictions.as_array().unwrap().len(), 2);
+    let probabilities = predictions[0]["probabilities"].as_array().unwrap();
+    assert!((probabilities.iter().map(|p| p.as_f64().unwrap()).sum::<f64>() - 1.0).abs() < 1e-5);
+    let class = predictions[0]["class"].as_u64().unwrap();
+    assert_eq!(predictions[0]["probability"], probabilities[class as usize]);
+    assert!(succeeds(folder.path(), &["predict", "tiny.tnet", "bar.pgm"]).starts_with(&format!("bar.pgm: {class} (")));
+}
+
+/// A raw PGM with a dark bar on a light ground.
+fn bar() -> Vec<u8> {
+    let mut file = b"P5 60 50 255\n".to_vec();
+    file.extend((0..3000).map(|i| if (20..26).contains(&(i % 60)) && (10..40).contains(&(i / 60)) { 10 } else { 240 }));
+    file
+}
+
+#[test]
+fn recipes_are_listed_one_a_line() {
+    let text = succeeds(Path::new("."), &["recipes"]);
+    assert_eq!(text.lines().count(), thumbnet_trainer::recipe::BUILT_IN.len());
+    assert!(text.lines().any(|line| line.starts_with("digits ")));
+}
+
+#[test]
+fn a_recipe_file_is_followed_and_its_mistakes_are_named() {
+    let folder = workspace();
+    let digits = include_str!("../recipes/digits.toml");
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    write("mine.toml", digits.replace("outputs = 64", "outputs = 20"));
+    succeeds(folder.path(), &["train", "mine.toml", "--data", "tiny", "--epochs", "1", "--quiet"]);
+    let summary = json(&succeeds(folder.path(), &["inspect", "mine.tnet", "--json"]));
+    assert_eq!(summary["layers"][1]["output"], serde_json::json!([1, 1, 20]));
+
+    std::fs::write(folder.path().join("kept.tnet"), "precious").unwrap();
+    let refused = |recipe: &str, parts: &[&str]| {
+        fails(folder.path(), &["train", recipe, "--data", "tiny", "--out", "kept.tnet"], parts);
+        assert_eq!(std::fs::read_to_string(folder.path().join("kept.tnet")).unwrap(), "precious");
+    };
+    write("unknown.toml", format!("momentum = 0.9\n{digits}"));
+    refused("unknown.toml", &["unknown.toml", "momentum"]);
+    write("layer.toml", digits.replace("outputs = 64", "outputs = 64\nneurons = 3"));
+    refused("layer.toml", &["layer.toml", "neurons"]);
+    write("broken.toml", digits.replace("epochs = 10", "epochs = "));
+    refused("broken.toml", &["broken.toml", "epochs"]);
+    write("classes.toml", digits.replace("outputs = 10", "outputs = 7"));
+    refused("classes.toml", &["classes.toml", "7 outputs", "10 classes"]);
+    write("wild.toml", digits.replace("learning_rate = 0.1", "learning_rate = 1e30"));
+    refused("wild.toml", &["wild.toml", "diverged"]);
+    refused("no-such-recipe", &["no-such-recipe", "digits"]);
+}
+
+#[test]
+fn missing_and_damaged_data_are_named() {
+    let folder = workspace();
+    std::fs::write(folder.path().join("kept.tnet"), "precious").unwrap();
+    let refused = |parts: &[&str]| {
+        fails(folder.path(), &["train", "--data", "tiny", "--out", "kept.tnet"], parts);
+        assert_eq!(std::fs::read_to_string(folder.path().join("kept.tnet")).unwrap(), "precious");
+    };
+    fails(
+        folder.path(),
+        &["train", "--data", "nowhere", "--out", "kept.tnet"],
+        &["nowhere", "train-images-idx3-ubyte"],
+    );
+    let file = |name: &str| folder.path().join("tiny").join(name);
+    let images = std::fs::read(file("train-images-idx3-ubyte")).unwrap();
+
+    std::fs::write(file("train-images-idx3-ubyte"), &images[..images.len() - 1]).unwrap();
+    refused(&["train-images-idx3-ubyte", "truncated", "320 x 28 x 28"]);
+    std::fs::write(file("train-images-idx3-ubyte"), b"GIF89a, surely not an IDX file").unwrap();
+    refused(&["train-images-idx3-ubyte", "magic number 0x47494638, expected 0x00000803"]);
+    // A gzipped file is preferred to the plain one beside it; here it is cut short.
+    let zipped = std::fs::read(Path::new(&repository_data()).join("t10k-images-idx3-ubyte.gz")).unwrap();
+    std::fs::write(file("train-images-idx3-ubyte.gz"), &zipped[..1000]).unwrap();
+    refused(&["train-images-idx3-ubyte.gz", "truncated gzip"]);
+    std::fs::remove_file(file("train-images-idx3-ubyte.gz")).unwrap();
+    std::fs::write(file("train-images-idx3-ubyte"), &images).unwrap();
+
+    let labels = std::fs::read(file("train-labels-idx1-ubyte")).unwrap();
+    std::fs::write(file("train-labels-idx1-ubyte"), [&big_endian(&[0x801, 319])[..], &labels[8..327]].concat())
+        .unwrap();
+    refused(&["train-labels-idx1-ubyte", "319 labels", "320 images"]);
+    std::fs::write(file("train-labels-idx1-ubyte"), [&labels[..327], &[12]].concat()).unwrap();
+    refused(&["train-labels-idx1-ubyte", "label 12 at position 319"]);
+    std::fs::remove_file(file("train-labels-idx1-ubyte")).unwrap();
+    refused(&["train-labels-idx1-ubyte", "no such file"]);
+}
+
+#[test]
+fn files_that_are_no_models_or_pictures_are_refused() {
+    let folder = workspace();
+    train_tiny(folder.path(), "tiny.tnet");
+    let model = std::fs::read(folder.path().join("tiny.tnet")).unwrap();
+    let mut flipped = model.clone();
+    flipped[model.len() / 2] ^= 1;
+    for (name, bytes) in
+        [("short.tnet", &model[..100]), ("flipped.tnet", &flipped), ("empty.tnet", &[]), ("x.tnet", b"x")]
+    {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+        fails(folder.path(), &["inspect", name], &[name, "not a usable model"]);
+        fails(folder.path(), &["eval", name, "--data", "tiny"], &[name, "not a usable model"]);
+    }
+    fails(folder.path(), &["inspect", "gone.tnet"], &["gone.tnet"]);
+    fails(folder.path(), &["eval", "tiny.tnet", "--data", "tiny", "--backend", "abacus"], &["abacus", "scalar"]);
+    std::fs::write(folder.path().join("words.png"), "not a picture").unwrap();
+    fails(folder.path(), &["predict", "tiny.tnet", "words.png"], &["words.png", "not an image"]);
+    std::fs::write(folder.path().join("blank.pgm"), b"P2 2 2 255 7 7 7 7").unwrap();
+    fails(folder.path(), &["predict", "tiny.tnet", "blank.pgm"], &["blank.pgm", "blank"]);
+    fails(folder.path(), &["predict", "tiny.tnet", "gone.png"], &["gone.png"]);
+}
+
+#[test]
+fn outputs_that_cannot_be_written_are_refused_before_the_training() {
+    let folder = workspace();
+    let train = ["train", "--data", "tiny", "--epochs", "4000000000", "--quiet"];
+    for option in ["--out", "--log", "--plot"] {
+        fails(folder.path(), &[&train[..], &[option, "nowhere/file"]].concat(), &["nowhere/file"]);
+        fails(folder.path(), &[&train[..], &[option, "tiny"]].concat(), &["tiny", "directory"]);
+    }
+}
