@@ -78,3 +78,27 @@ fn show(command: &Command) -> String {
     println!("$ {line}");
     line
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_ended_with_what_it_started() {
+        let proof = std::env::temp_dir().join(format!("xtask-{}", std::process::id()));
+        let mut hanging = Command::new("sh");
+        hanging.args(["-c", "(sleep 3; touch \"$0\") & wait"]).arg(&proof);
+        let error = run_within(Duration::from_millis(200), hanging).unwrap_err();
+        assert!(error.to_string().starts_with("ended after"), "{error}");
+        sleep(Duration::from_secs(4));
+        assert!(!proof.exists(), "the inner program went on");
+    }
+
+    #[test]
+    fn the_exit_status_is_passed_on() {
+        let mut failing = Command::new("sh");
+        failing.args(["-c", "exit 7"]);
+        assert_eq!(run_within(Duration::from_secs(60), failing).unwrap().code(), Some(7));
+        assert!(run(Command::new("sh").args(["-c", "exit 7"])).unwrap_err().to_string().contains("exit 7"));
+    }
+}

@@ -77,3 +77,26 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn succeeds(checks: &[fn() -> Result<()>], skips_fail: bool) -> bool {
+        let mut report = Report::new();
+        checks.iter().for_each(|check| report.step("check", check));
+        format!("{:?}", report.finish(skips_fail)) == format!("{:?}", ExitCode::SUCCESS)
+    }
+
+    #[test]
+    fn a_skip_fails_only_where_it_is_told_to() {
+        let skipped: fn() -> Result<()> = || Err(Missing { what: "a tool".into(), remedy: "get it".into() }.into());
+        let passed: fn() -> Result<()> = || Ok(());
+        let failed: fn() -> Result<()> = || anyhow::bail!("wrong");
+        assert!(succeeds(&[passed], true));
+        assert!(succeeds(&[passed, skipped], false));
+        assert!(!succeeds(&[passed, skipped], true));
+        assert!(!succeeds(&[passed, failed], false));
+        assert!(!succeeds(&[], false));
+    }
+}

@@ -5,8 +5,11 @@ use crate::{board, command, digits, firmware, toolchain};
 use anyhow::{Result, ensure};
 use std::process::{Command, ExitCode};
 
+/// A check, under its name.
+type Check = (&'static str, fn() -> Result<()>);
+
 /// Every check, in the order in which they run: the quick ones first.
-const STEPS: &[(&str, fn() -> Result<()>)] = &[
+const STEPS: &[Check] = &[
     ("formatting", formatting),
     ("lints", lints),
     ("documentation", documentation),
