@@ -3,9 +3,9 @@
 //! Activations are `[H, W, C]`, so a window of `kh × kw` positions is `kh` runs of `kw · C` neighbouring values, and a
 //! convolution is the dense layer's inner loop, once per run.
 
-use super::backend::tile::{Element, Inputs, Tile, accumulate};
+use super::backend::tile::{Element, Inputs, Operands, Tile, accumulate};
 use super::backend::{Backend, Kernel};
-use super::pack::{Panel, Panels};
+use super::pack::{Columns, Panels};
 use super::vector::Vector;
 use crate::layer::{Conv2d, Shape};
 
@@ -96,20 +96,22 @@ impl<E: Element> Kernel for ConvKernel<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize>(self, token: V::Token) {
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize>(self, token: V::Token) {
         let Self { x, geometry, pool, output, weights, floor, out } = self;
         // Neither is ever 0, but the compiler does not know, and `chunks` of 0 would panic.
         let filters = weights.outputs().max(1);
         let row_len = (usize::from(output.width) * filters).max(1);
         let sums = Sums { x, geometry, token };
-        for panel in weights.iter() {
+        let mut first = 0;
+        while let Some(columns) = weights.columns::<1>(V::LANES, first) {
             for (row, out) in out.chunks_exact_mut(row_len).enumerate() {
                 for (column, out) in out.chunks_exact_mut(filters).enumerate() {
-                    let out = out.get_mut(panel.first..panel.first + panel.width).unwrap_or_default();
+                    let out = out.get_mut(first..filters.min(first + V::LANES)).unwrap_or_default();
                     let windows = PoolWindows { geometry, pool, row: row as i32, column: column as i32 };
-                    sums.position::<V, ROWS>(&panel, &windows, floor, out);
+                    sums.position::<V, ROWS>(&columns, &windows, floor, out);
                 }
             }
+            first += V::LANES;
         }
     }
 }
@@ -140,34 +142,30 @@ struct Sums<'a, E, T> {
 }
 
 impl<E: Element, T: Copy> Sums<'_, E, T> {
-    /// The outputs of one position: `panel.width` of them.
+    /// One vector of outputs of one position.
     #[inline(always)]
     fn position<V: Vector<Token = T>, const ROWS: usize>(
         &self,
-        panel: &Panel<'_>,
+        columns: &Columns<'_, 1>,
         windows: &PoolWindows,
         floor: f32,
         out: &mut [f32],
     ) {
-        let floor = V::splat(self.token, floor);
-        for (vector, out) in out.chunks_mut(V::LANES).enumerate() {
-            let lane = vector * V::LANES;
-            let mut largest = V::splat(self.token, f32::NEG_INFINITY);
-            let mut index = 0;
-            while let Some(corner) = windows.corner(index) {
-                let group: [Option<Corner>; ROWS] = core::array::from_fn(|r| windows.corner(index + r as i32));
-                if let Some(corners) = self.all_inside(group) {
-                    for [sum] in self.windows::<V, ROWS>(panel, lane, corners) {
-                        largest = largest.pool(sum);
-                    }
-                    index += ROWS as i32;
-                } else {
-                    largest = largest.pool(self.clipped_window::<V>(panel, lane, corner));
-                    index += 1;
+        let mut largest = V::splat(self.token, f32::NEG_INFINITY);
+        let mut index = 0;
+        while let Some(corner) = windows.corner(index) {
+            let group: [Option<Corner>; ROWS] = core::array::from_fn(|r| windows.corner(index + r as i32));
+            if let Some(corners) = self.all_inside(group) {
+                for [sum] in self.windows::<V, ROWS>(columns, corners) {
+                    largest = largest.pool(sum);
                 }
+                index += ROWS as i32;
+            } else {
+                largest = largest.pool(self.clipped_window::<V>(columns, corner));
+                index += 1;
             }
-            floor.max(largest).store(out);
         }
+        V::splat(self.token, floor).max(largest).store(out);
     }
 
     #[inline(always)]
@@ -183,36 +181,52 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
     #[inline(always)]
     fn windows<V: Vector<Token = T>, const ROWS: usize>(
         &self,
-        panel: &Panel<'_>,
-        lane: usize,
+        columns: &Columns<'_, 1>,
         corners: [Corner; ROWS],
     ) -> Tile<V, ROWS, 1> {
         let Geometry { kernel: [kh, kw], channels, .. } = self.geometry;
-        let bias = V::load(self.token, panel.bias.get(lane..).unwrap_or_default());
-        let mut tile = [[bias]; ROWS];
+        let mut tile = [[self.bias(columns)]; ROWS];
         let run = kw as usize * channels;
         for ky in 0..kh {
             let starts = corners.map(|[row, column]| self.geometry.index(row + ky, column));
-            let weights = panel.weights.get(ky as usize * run * panel.width + lane..).unwrap_or_default();
-            accumulate(self.token, self.x, starts, run, weights, panel.width, &mut tile);
+            self.run(columns, ky as usize * run, run, starts, &mut tile);
         }
         tile
     }
 
     /// The sum of one window, of which parts may lie in the padding, where the input counts as 0.
     #[inline(always)]
-    fn clipped_window<V: Vector<Token = T>>(&self, panel: &Panel<'_>, lane: usize, [row, column]: Corner) -> V {
+    fn clipped_window<V: Vector<Token = T>>(&self, columns: &Columns<'_, 1>, [row, column]: Corner) -> V {
         let Geometry { kernel: [kh, kw], channels, height, width, .. } = self.geometry;
-        let mut tile = [[V::load(self.token, panel.bias.get(lane..).unwrap_or_default())]];
+        let mut tile = [[self.bias(columns)]];
         let (left, right) = (column.max(0), (column + kw).min(width));
         for ky in (0..kh).filter(|ky| (0..height).contains(&(row + ky)) && left < right) {
-            let first = ky * kw + (left - column);
-            let weights = panel.weights.get(first as usize * channels * panel.width + lane..).unwrap_or_default();
-            let start = self.geometry.index(row + ky, left);
+            let first = (ky * kw + (left - column)) as usize * channels;
             let run = (right - left) as usize * channels;
-            accumulate(self.token, self.x, [start], run, weights, panel.width, &mut tile);
+            self.run(columns, first, run, [self.geometry.index(row + ky, left)], &mut tile);
         }
         let [[sum]] = tile;
         sum
+    }
+
+    #[inline(always)]
+    fn bias<V: Vector<Token = T>>(&self, columns: &Columns<'_, 1>) -> V {
+        let [start] = columns.starts;
+        V::load(self.token, columns.data.get(start..).unwrap_or_default())
+    }
+
+    /// Adds the products of `len` neighbouring inputs of each window with the weights from input `first` of the window on.
+    #[inline(always)]
+    fn run<V: Vector<Token = T>, const ROWS: usize>(
+        &self,
+        columns: &Columns<'_, 1>,
+        first: usize,
+        len: usize,
+        rows: [usize; ROWS],
+        tile: &mut Tile<V, ROWS, 1>,
+    ) {
+        let weights = columns.data.get((1 + first) * columns.width..).unwrap_or_default();
+        let stride = columns.width;
+        accumulate(self.token, &Operands { inputs: self.x, rows, weights, columns: columns.starts, stride, len }, tile);
     }
 }

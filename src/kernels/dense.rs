@@ -1,9 +1,8 @@
 //! The fully connected layer: rows of inputs times packed weights.
 
-use super::backend::Backend;
-use super::backend::Kernel;
-use super::backend::tile::{Inputs, Tile, accumulate};
-use super::pack::{Panel, Panels};
+use super::backend::tile::{Inputs, Operands, Tile, accumulate};
+use super::backend::{Backend, Kernel};
+use super::pack::{Columns, Panels};
 use super::vector::Vector;
 
 /// `out = max(floor, x · W + b)` for rows of f32 inputs.
@@ -11,7 +10,11 @@ use super::vector::Vector;
 /// `x` is `[rows, inputs]` and `out` is `[rows, outputs]`, both row-major; `floor` is 0 for a ReLU and negative infinity
 /// for no activation. Does nothing if the lengths of `x` and `out` are not those of the same number of rows.
 pub fn dense(backend: Backend, x: &[f32], weights: Panels<'_>, floor: f32, out: &mut [f32]) {
-    dense_part(backend, x, weights, Part { first: 0, begin: true, floor }, out);
+    let rows = x.len().checked_div(weights.inputs()).unwrap_or(0);
+    if x.len() == rows * weights.inputs() && out.len() == rows * weights.outputs() {
+        let part = Part { x, row_stride: weights.inputs(), first: 0, len: weights.inputs(), begin: true, floor };
+        dense_part(backend, part, weights, rows, out);
+    }
 }
 
 /// The same for one row of bytes `b`, each of which stands for `b * scale + offset`.
@@ -26,22 +29,30 @@ pub fn dense_bytes(
     out: &mut [f32],
 ) {
     /// Long enough that picking up and putting down the sums costs little beside the products.
-    const PART: usize = 128;
-    let mut buffer = [0.0; PART];
-    for (index, bytes) in x.chunks(PART).enumerate() {
+    const LEN: usize = 128;
+    if x.len() != weights.inputs() || out.len() != weights.outputs() {
+        return;
+    }
+    let mut buffer = [0.0; LEN];
+    for (index, bytes) in x.chunks(LEN).enumerate() {
         buffer.iter_mut().zip(bytes).for_each(|(value, byte)| *value = f32::from(*byte) * scale + offset);
-        let first = index * PART;
+        let first = index * LEN;
         let last = first + bytes.len() == x.len();
-        let part = Part { first, begin: index == 0, floor: if last { floor } else { f32::NEG_INFINITY } };
-        dense_part(backend, buffer.get(..bytes.len()).unwrap_or_default(), weights, part, out);
+        let floor = if last { floor } else { f32::NEG_INFINITY };
+        let part = Part { x: &buffer, row_stride: LEN, first, len: bytes.len(), begin: first == 0, floor };
+        dense_part(backend, part, weights, 1, out);
     }
 }
 
-/// Which part of the sums a call adds up.
+/// A part of the products of every sum.
 #[derive(Clone, Copy)]
-struct Part {
-    /// The first input of the part.
+struct Part<'a> {
+    /// The part's inputs; those of the next row begin `row_stride` further on.
+    x: &'a [f32],
+    row_stride: usize,
+    /// The rows of weights that belong to them.
     first: usize,
+    len: usize,
     /// Whether the sums begin with the biases, or go on with what `out` holds.
     begin: bool,
     /// The least value that is stored.
@@ -49,14 +60,14 @@ struct Part {
 }
 
 #[inline(never)]
-fn dense_part(backend: Backend, x: &[f32], weights: Panels<'_>, part: Part, out: &mut [f32]) {
-    backend.dispatch(DenseKernel { x, weights, part, out });
+fn dense_part(backend: Backend, part: Part<'_>, weights: Panels<'_>, rows: usize, out: &mut [f32]) {
+    backend.dispatch(DenseKernel { part, weights, rows, out });
 }
 
 struct DenseKernel<'a> {
-    x: &'a [f32],
+    part: Part<'a>,
     weights: Panels<'a>,
-    part: Part,
+    rows: usize,
     out: &'a mut [f32],
 }
 
@@ -64,86 +75,109 @@ impl Kernel for DenseKernel<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize>(self, token: V::Token) {
-        let outputs = self.weights.outputs();
-        // A part of the inputs is always of one row.
-        let whole = self.part.begin && self.part.first == 0;
-        let inputs = if whole { self.weights.inputs().min(self.x.len()) } else { self.x.len() };
-        for panel in self.weights.iter() {
-            let Some(weights) = panel.weights.get(self.part.first * panel.width..) else { return };
-            let block = Block { panel: Panel { weights, ..panel }, inputs, outputs, part: self.part };
-            let mut x = self.x;
-            let mut out = &mut *self.out;
-            while out.len() >= outputs * ROWS && x.len() >= inputs * ROWS {
-                block.rows::<V, ROWS, COLUMNS>(token, x, out);
-                x = x.get(inputs * ROWS..).unwrap_or_default();
-                out = out.get_mut(outputs * ROWS..).unwrap_or_default();
-            }
-            while out.len() >= outputs && x.len() >= inputs {
-                block.rows::<V, 1, 4>(token, x, out);
-                x = x.get(inputs..).unwrap_or_default();
-                out = out.get_mut(outputs..).unwrap_or_default();
-            }
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize>(mut self, token: V::Token) {
+        if self.rows == 1 {
+            return self.columns::<V, 1, SINGLE>(token);
+        }
+        // The weights that a tile walks over stay in the first-level cache while row after row passes by.
+        let block = (CACHED_WEIGHTS / (COLUMNS * V::LANES)).max(1);
+        let whole = self.part;
+        for first in (0..whole.len).step_by(block) {
+            let len = block.min(whole.len - first);
+            let last = first + len == whole.len;
+            self.part = Part {
+                x: whole.x.get(first..).unwrap_or_default(),
+                first: whole.first + first,
+                len,
+                begin: whole.begin && first == 0,
+                floor: if last { whole.floor } else { f32::NEG_INFINITY },
+                ..whole
+            };
+            self.columns::<V, ROWS, COLUMNS>(token);
         }
     }
 }
 
-/// One panel of weights, and how the rows around it lie.
-struct Block<'a> {
-    panel: Panel<'a>,
-    inputs: usize,
-    outputs: usize,
-    part: Part,
-}
+/// How many weights may stay in the first-level cache, which is 32 KiB nearly everywhere, beside a tile's inputs.
+const CACHED_WEIGHTS: usize = 6144;
 
-impl Block<'_> {
-    /// `ROWS` rows times the whole panel.
+impl DenseKernel<'_> {
+    /// All columns, as many vectors of them at a time as there are left, up to `COLUMNS`.
     #[inline(always)]
-    fn rows<V: Vector, const ROWS: usize, const COLUMNS: usize>(&self, token: V::Token, x: &[f32], out: &mut [f32]) {
-        let mut lane = 0;
-        while lane + COLUMNS * V::LANES <= self.panel.width {
-            self.tile::<V, ROWS, COLUMNS>(token, x, lane, out);
-            lane += COLUMNS * V::LANES;
+    fn columns<V: Vector, const ROWS: usize, const COLUMNS: usize>(&mut self, token: V::Token) {
+        let mut first = 0;
+        while let Some(columns) = self.weights.columns::<COLUMNS>(V::LANES, first) {
+            self.rows::<V, ROWS, COLUMNS>(token, columns);
+            first += COLUMNS * V::LANES;
         }
-        while lane < self.panel.width {
-            self.tile::<V, ROWS, 1>(token, x, lane, out);
-            lane += V::LANES;
+        if COLUMNS > 4 {
+            while let Some(columns) = self.weights.columns::<4>(V::LANES, first) {
+                self.rows::<V, ROWS, 4>(token, columns);
+                first += 4 * V::LANES;
+            }
+        }
+        if COLUMNS > 2 {
+            while let Some(columns) = self.weights.columns::<2>(V::LANES, first) {
+                self.rows::<V, ROWS, 2>(token, columns);
+                first += 2 * V::LANES;
+            }
+        }
+        while let Some(columns) = self.weights.columns::<1>(V::LANES, first) {
+            self.rows::<V, ROWS, 1>(token, columns);
+            first += V::LANES;
         }
     }
 
-    /// `ROWS` rows times `COLUMNS` vectors of the panel, from output `lane` on.
+    /// All rows of some columns.
+    #[inline(always)]
+    fn rows<V: Vector, const ROWS: usize, const COLUMNS: usize>(
+        &mut self,
+        token: V::Token,
+        columns: Columns<'_, COLUMNS>,
+    ) {
+        for row in (0..self.rows).step_by(ROWS) {
+            self.tile::<V, ROWS, COLUMNS>(token, &columns, row);
+        }
+    }
+
+    /// Rows `row..row + ROWS` of some columns. Rows that are not there are computed as copies of the last, and dropped.
     #[inline(always)]
     fn tile<V: Vector, const ROWS: usize, const COLUMNS: usize>(
-        &self,
+        &mut self,
         token: V::Token,
-        x: &[f32],
-        lane: usize,
-        out: &mut [f32],
+        columns: &Columns<'_, COLUMNS>,
+        row: usize,
     ) {
-        let column = |c: usize| lane + c * V::LANES;
+        let Part { x, row_stride, first, len, begin, floor } = self.part;
+        let (outputs, last_row) = (self.weights.outputs(), self.rows - 1);
         let mut tile: Tile<V, ROWS, COLUMNS> = [[V::splat(token, 0.0); COLUMNS]; ROWS];
         for (r, sums) in tile.iter_mut().enumerate() {
             for (c, sum) in sums.iter_mut().enumerate() {
-                let from =
-                    if self.part.begin { self.panel.bias.get(column(c)..) } else { self.stored(out, r, column(c)) };
-                *sum = V::load(token, from.unwrap_or_default());
+                let (from, start) = match begin {
+                    true => (columns.data, columns.starts[c]),
+                    false => (&*self.out, (row + r).min(last_row) * outputs + columns.first + c * V::LANES),
+                };
+                *sum = V::load(token, from.get(start..).unwrap_or_default());
             }
         }
-        let starts = core::array::from_fn(|r| r * self.inputs);
-        let weights = self.panel.weights.get(lane..).unwrap_or_default();
-        accumulate(token, Inputs::plain(x), starts, self.inputs, weights, self.panel.width, &mut tile);
-        let floor = V::splat(token, self.part.floor);
-        for (r, sums) in tile.iter().enumerate() {
+        let operands = Operands {
+            inputs: Inputs::plain(x),
+            rows: core::array::from_fn(|r| (row + r).min(last_row) * row_stride),
+            weights: columns.data.get((1 + first) * columns.width..).unwrap_or_default(),
+            columns: columns.starts,
+            stride: columns.width,
+            len,
+        };
+        accumulate(token, &operands, &mut tile);
+        let floor = V::splat(token, floor);
+        let rows = self.out.chunks_exact_mut(outputs.max(1)).skip(row);
+        for (sums, out) in tile.iter().zip(rows) {
             for (c, sum) in sums.iter().enumerate() {
-                let first = r * self.outputs + self.panel.first;
-                let to = out.get_mut(first + column(c)..first + self.panel.width).unwrap_or_default();
-                floor.max(*sum).store(to);
+                let out = out.get_mut(columns.first + c * V::LANES..).unwrap_or_default();
+                // The last vector of a panel may reach beyond it, the last vector of all beyond the row.
+                let len = out.len().min(V::LANES);
+                floor.max(*sum).store(out.get_mut(..len).unwrap_or_default());
             }
         }
-    }
-
-    fn stored<'o>(&self, out: &'o [f32], row: usize, column: usize) -> Option<&'o [f32]> {
-        let first = row * self.outputs + self.panel.first;
-        out.get(first + column..first + self.panel.width)
     }
 }

@@ -68,14 +68,14 @@ pub struct Panels<'a> {
     outputs: usize,
 }
 
-/// One panel of a tensor.
+/// Some vectors of outputs, next to each other: where their parameters lie.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Panel<'a> {
-    /// The row of biases, and what follows it in memory.
-    pub(crate) bias: &'a [f32],
-    /// The rows of weights, and what follows them in memory.
-    pub(crate) weights: &'a [f32],
-    /// The number of outputs, at most [`PANEL`]: the distance from one row to the next.
+pub(crate) struct Columns<'a, const COUNT: usize> {
+    /// The tensor.
+    pub(crate) data: &'a [f32],
+    /// Where each vector's biases begin; its weights for input `k` begin `(1 + k) * width` further on.
+    pub(crate) starts: [usize; COUNT],
+    /// The number of outputs of the panels that the vectors lie in.
     pub(crate) width: usize,
     /// The index of the first output.
     pub(crate) first: usize,
@@ -103,12 +103,22 @@ impl<'a> Panels<'a> {
         self.outputs
     }
 
-    pub(crate) fn iter(self) -> impl Iterator<Item = Panel<'a>> {
-        let rows = self.inputs + 1;
-        (0..self.outputs).step_by(PANEL).filter_map(move |first| {
-            let width = PANEL.min(self.outputs - first);
-            let bias = self.data.get(first * rows..)?;
-            Some(Panel { bias, weights: bias.get(width..)?, width, first })
-        })
+    /// `COUNT` vectors of `lanes` outputs each, from output `first` on. `None` if there are not so many whose panels have
+    /// the same width; the last vector of a tensor may reach beyond it.
+    ///
+    /// `lanes` must divide [`PANEL`], and `first` must be a multiple of it.
+    #[inline(always)]
+    pub(crate) fn columns<const COUNT: usize>(&self, lanes: usize, first: usize) -> Option<Columns<'a, COUNT>> {
+        let full = self.outputs / PANEL * PANEL;
+        let last = first + (COUNT - 1) * lanes;
+        let width = if first < full { PANEL } else { self.outputs - full };
+        if last >= self.outputs || (first < full && last >= full) {
+            return None;
+        }
+        let start = |c: usize| {
+            let output = first + c * lanes;
+            (self.inputs + 1) * (output / PANEL * PANEL) + output % PANEL
+        };
+        Some(Columns { data: self.data, starts: core::array::from_fn(start), width, first })
     }
 }

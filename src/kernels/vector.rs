@@ -9,6 +9,8 @@ pub(crate) trait Vector: Copy {
     type Token: Copy;
     /// Number of lanes; divides 16, the width of a weight panel.
     const LANES: usize;
+    /// How many independent sums keep the processor's multiply-add units busy: their latency times their number.
+    const CHAINS: usize;
 
     /// The same value in every lane.
     fn splat(token: Self::Token, value: f32) -> Self;

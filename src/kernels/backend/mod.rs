@@ -2,18 +2,27 @@
 //!
 //! This is the only place with intrinsics and, together with the checked casts of `align.rs`, with `unsafe`.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+mod avx2;
+#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+mod avx512;
 mod scalar;
 pub(crate) mod tile;
 #[cfg(wide_backend)]
 mod wide;
+#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+mod x86;
 
 use crate::kernels::vector::Vector;
 
 /// A kernel, ready to run on whichever backend is chosen.
 pub(crate) trait Kernel {
     type Output;
-    /// Runs the kernel with vectors `V`, on tiles of `ROWS` rows and `COLUMNS` vectors.
-    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize>(self, token: V::Token) -> Self::Output;
+    /// Runs the kernel with vectors `V`, on tiles of `ROWS` rows and `COLUMNS` vectors, or of one row and `SINGLE` vectors.
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize>(
+        self,
+        token: V::Token,
+    ) -> Self::Output;
 }
 
 /// Which instructions the kernels use.
@@ -35,25 +44,31 @@ enum Kind {
     Scalar,
     #[cfg(wide_backend)]
     Wide,
+    #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+    Avx2(avx2::Token),
+    #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+    Avx512(avx512::Token),
 }
-
-/// Every backend of this build, the fastest last.
-const KINDS: &[Kind] = &[
-    Kind::Scalar,
-    #[cfg(wide_backend)]
-    Kind::Wide,
-];
 
 impl Backend {
     /// The backends that this processor can run, the fastest last.
     pub fn available() -> impl Iterator<Item = Self> {
-        KINDS.iter().copied().map(Self)
+        let kinds = [
+            Some(Kind::Scalar),
+            #[cfg(wide_backend)]
+            Some(Kind::Wide),
+            #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+            avx2::Token::detect().map(Kind::Avx2),
+            #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+            avx512::Token::detect().map(Kind::Avx512),
+        ];
+        kinds.into_iter().flatten().map(Self)
     }
 
     /// The fastest backend that this processor can run.
     #[must_use]
     pub fn best() -> Self {
-        Self(KINDS.last().copied().unwrap_or(Kind::Scalar))
+        Self::available().last().unwrap_or(Self(Kind::Scalar))
     }
 
     /// The backend of that name, if this processor can run it.
@@ -62,13 +77,17 @@ impl Backend {
         Self::available().find(|backend| backend.name() == name)
     }
 
-    /// The backend's name: `"scalar"` or `"wide"`.
+    /// The backend's name: `"scalar"`, `"wide"`, `"avx2"` or `"avx512"`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => scalar::NAME,
             #[cfg(wide_backend)]
             Kind::Wide => wide::NAME,
+            #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+            Kind::Avx2(_) => avx2::NAME,
+            #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+            Kind::Avx512(_) => avx512::NAME,
         }
     }
 
@@ -79,6 +98,10 @@ impl Backend {
             Kind::Scalar => scalar::call(kernel),
             #[cfg(wide_backend)]
             Kind::Wide => wide::call(kernel),
+            #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+            Kind::Avx2(token) => avx2::call(token, kernel),
+            #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+            Kind::Avx512(token) => avx512::call(token, kernel),
         }
     }
 }

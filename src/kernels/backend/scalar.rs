@@ -11,6 +11,8 @@ pub(super) const NAME: &str = "scalar";
 /// Rows and vectors of a tile: four rows of one vector hold as many sums as one row of a panel.
 const ROWS: usize = 4;
 const COLUMNS: usize = 1;
+/// Vectors of a single row.
+const SINGLE: usize = 4;
 
 /// Any processor will do.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +20,7 @@ pub(crate) struct Token(());
 
 #[inline(always)]
 pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<F32x4, ROWS, COLUMNS>(Token(()))
+    kernel.run::<F32x4, ROWS, COLUMNS, SINGLE>(Token(()))
 }
 
 #[derive(Clone, Copy)]
@@ -35,6 +37,7 @@ impl F32x4 {
 impl Vector for F32x4 {
     type Token = Token;
     const LANES: usize = 4;
+    const CHAINS: usize = 1;
 
     #[inline(always)]
     fn splat(_: Token, value: f32) -> Self {

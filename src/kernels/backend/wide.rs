@@ -9,6 +9,8 @@ pub(super) const NAME: &str = "wide";
 /// Rows and vectors of a tile: eight sums and two weights fit SSE2's sixteen registers and hide an addition's latency.
 const ROWS: usize = 4;
 const COLUMNS: usize = 2;
+/// Vectors of a single row.
+const SINGLE: usize = 8;
 
 /// `wide` uses what the target is compiled for, so any processor that runs this code at all will do.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +18,7 @@ pub(crate) struct Token(());
 
 #[inline(always)]
 pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<F32x4, ROWS, COLUMNS>(Token(()))
+    kernel.run::<F32x4, ROWS, COLUMNS, SINGLE>(Token(()))
 }
 
 #[derive(Clone, Copy)]
@@ -25,6 +27,7 @@ pub(crate) struct F32x4(f32x4);
 impl Vector for F32x4 {
     type Token = Token;
     const LANES: usize = 4;
+    const CHAINS: usize = 8;
 
     #[inline(always)]
     fn splat(_: Token, value: f32) -> Self {

@@ -1,0 +1,139 @@
+//! x86 with AVX2 and FMA, chosen at run time.
+
+use super::{Kernel, x86};
+use crate::kernels::vector::Vector;
+#[cfg(target_arch = "x86")]
+use core::arch::x86::*;
+#[cfg(target_arch = "x86_64")]
+use core::arch::x86_64::*;
+
+pub(super) const NAME: &str = "avx2";
+
+/// Proof that the processor has AVX2 and FMA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token(());
+
+impl Token {
+    pub(super) fn detect() -> Option<Self> {
+        x86::has(x86::AVX2).then_some(Self(()))
+    }
+}
+
+#[inline(always)]
+pub(super) fn call<K: Kernel>(token: Token, kernel: K) -> K::Output {
+    #[target_feature(enable = "avx2,fma")]
+    fn with_features<K: Kernel>(token: Token, kernel: K) -> K::Output {
+        // Twelve sums, two weights and an input: fifteen of the sixteen registers.
+        kernel.run::<F32x8, 6, 2, 8>(token)
+    }
+    // SAFETY: the token proves that the processor has the features.
+    unsafe { with_features(token, kernel) }
+}
+
+/// Eight lanes; having one proves what a [`Token`] proves.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x8(__m256);
+
+/// Masks of the first `n` lanes, as a window into this: `MASKS[8 - n..]`.
+static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The mask of the first `n` lanes, all of them from 8 on.
+#[inline(always)]
+fn mask(n: usize) -> __m256i {
+    let start = 8 - n.min(8);
+    // SAFETY: eight values follow `start`, which is at most 8; a caller has a vector or a token, so AVX is there.
+    unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(start).cast()) }
+}
+
+impl Vector for F32x8 {
+    type Token = Token;
+    const LANES: usize = 8;
+    const CHAINS: usize = 8;
+
+    #[inline(always)]
+    fn splat(_: Token, value: f32) -> Self {
+        // SAFETY: the token proves that the processor has AVX.
+        Self(unsafe { _mm256_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    fn load(_: Token, from: &[f32]) -> Self {
+        // SAFETY: the token proves that the processor has AVX; lanes beyond the slice are masked and not accessed.
+        Self(unsafe { _mm256_maskload_ps(from.as_ptr(), mask(from.len())) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_from(_: Token, from: *const f32) -> Self {
+        // SAFETY: the token proves that the processor has AVX; the caller vouches for eight readable values.
+        Self(unsafe { _mm256_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        // SAFETY: a vector proves that the processor has AVX; lanes beyond the slice are masked and not accessed.
+        unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), mask(to.len()), self.0) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX.
+        Self(unsafe { _mm256_add_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX.
+        Self(unsafe { _mm256_sub_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX.
+        Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX.
+        Self(unsafe { _mm256_div_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // SAFETY: a vector proves that the processor has FMA.
+        Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX. The instruction picks its second operand where one is NaN.
+        Self(unsafe { _mm256_max_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn if_greater(self, other: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX.
+        Self(unsafe { _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, other.0)) })
+    }
+
+    #[inline(always)]
+    fn if_nan(self, yes: Self, no: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX.
+        Self(unsafe { _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0)) })
+    }
+
+    #[inline(always)]
+    fn exp2_of_shifted(self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX2.
+        unsafe {
+            let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(self.0));
+            Self(_mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3f80_0000))))
+        }
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX.
+        Self(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
+    }
+}

@@ -1,0 +1,136 @@
+//! x86 with AVX-512, chosen at run time.
+
+use super::{Kernel, x86};
+use crate::kernels::vector::Vector;
+#[cfg(target_arch = "x86")]
+use core::arch::x86::*;
+#[cfg(target_arch = "x86_64")]
+use core::arch::x86_64::*;
+
+pub(super) const NAME: &str = "avx512";
+
+/// Proof that the processor has AVX-512 F, BW, DQ and VL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token(());
+
+impl Token {
+    pub(super) fn detect() -> Option<Self> {
+        x86::has(x86::AVX512).then_some(Self(()))
+    }
+}
+
+#[inline(always)]
+pub(super) fn call<K: Kernel>(token: Token, kernel: K) -> K::Output {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn with_features<K: Kernel>(token: Token, kernel: K) -> K::Output {
+        // Twenty-four sums, four weights and an input: twenty-nine of the thirty-two registers.
+        kernel.run::<F32x16, 6, 4, 8>(token)
+    }
+    // SAFETY: the token proves that the processor has the features.
+    unsafe { with_features(token, kernel) }
+}
+
+/// Sixteen lanes; having one proves what a [`Token`] proves.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x16(__m512);
+
+/// The mask of the first `n` lanes, all of them from 16 on.
+#[inline(always)]
+fn mask(n: usize) -> __mmask16 {
+    // The shift is at most 16 places.
+    ((1u32 << n.min(16)) - 1) as __mmask16
+}
+
+impl Vector for F32x16 {
+    type Token = Token;
+    const LANES: usize = 16;
+    const CHAINS: usize = 8;
+
+    #[inline(always)]
+    fn splat(_: Token, value: f32) -> Self {
+        // SAFETY: the token proves that the processor has AVX-512.
+        Self(unsafe { _mm512_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    fn load(_: Token, from: &[f32]) -> Self {
+        // SAFETY: the token proves that the processor has AVX-512; lanes beyond the slice are masked and not accessed.
+        Self(unsafe { _mm512_maskz_loadu_ps(mask(from.len()), from.as_ptr()) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_from(_: Token, from: *const f32) -> Self {
+        // SAFETY: the token proves that the processor has AVX-512; the caller vouches for sixteen readable values.
+        Self(unsafe { _mm512_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        // SAFETY: a vector proves that the processor has AVX-512; lanes beyond the slice are masked and not accessed.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask(to.len()), self.0) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512.
+        Self(unsafe { _mm512_add_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512.
+        Self(unsafe { _mm512_sub_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512.
+        Self(unsafe { _mm512_mul_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512.
+        Self(unsafe { _mm512_div_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512.
+        Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, addend.0) })
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512. The instruction picks its second operand where one is
+        // NaN.
+        Self(unsafe { _mm512_max_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn if_greater(self, other: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512.
+        Self(unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0), no.0, yes.0) })
+    }
+
+    #[inline(always)]
+    fn if_nan(self, yes: Self, no: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512.
+        Self(unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0), no.0, yes.0) })
+    }
+
+    #[inline(always)]
+    fn exp2_of_shifted(self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512.
+        unsafe {
+            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(self.0));
+            Self(_mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3f80_0000))))
+        }
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512.
+        Self(unsafe { _mm512_abs_ps(self.0) })
+    }
+}
