@@ -41,14 +41,19 @@ enum Chore {
     Model,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Arguments::parse().chore {
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
         Chore::Test { name } => Ok(test::run(&name)),
-        Chore::Firmware => Ok(ExitCode::from(firmware::run()?)),
-        Chore::Model => {
-            let train = "run --release --package thumbnet-trainer -- train --out models/digits.tnet";
-            command::run(command::cargo().args(train.split(' ')))?;
-            Ok(ExitCode::SUCCESS)
-        }
-    }
+        Chore::Firmware => firmware::run().map(ExitCode::from),
+        Chore::Model => train_model().map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn train_model() -> anyhow::Result<()> {
+    let train = "run --release --package thumbnet-trainer -- train --out models/digits.tnet";
+    command::run(command::cargo().args(train.split(' ')))
 }
