@@ -1,0 +1,138 @@
+//! Networks as a test holds them: descriptors with weights in the documented order, to be encoded or computed by the
+//! reference.
+
+use super::reference::{self, Bounded, Dims};
+use fastrand::Rng;
+use thumbnet::AlignedBuf;
+use thumbnet::blob::{self, ModelSpec, Tensors};
+use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType};
+
+/// The parameters of one layer that has some.
+#[derive(Clone, Debug)]
+pub(crate) struct Tensor {
+    pub(crate) weights: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    pub(crate) input: InputSpec,
+    pub(crate) labels: Vec<String>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) tensors: Vec<Tensor>,
+}
+
+pub(crate) fn dense(outputs: u16, activation: Activation) -> Layer {
+    Layer::Dense(Dense { outputs, activation, weights: WeightType::F32 })
+}
+
+/// A square convolution with a stride of 1, without padding or pooling.
+pub(crate) fn conv(filters: u16, kernel: u8, activation: Activation) -> Conv2d {
+    Conv2d {
+        filters,
+        kernel: [kernel; 2],
+        stride: [1, 1],
+        padding: Padding::default(),
+        pool: [1, 1],
+        activation,
+        weights: WeightType::F32,
+    }
+}
+
+pub(crate) fn max_pool(kernel: [u8; 2], stride: [u8; 2]) -> Layer {
+    Layer::MaxPool2d(MaxPool2d { kernel, stride })
+}
+
+pub(crate) fn input(height: u16, width: u16, channels: u16) -> InputSpec {
+    InputSpec { shape: Shape::new(height, width, channels), scale: 1.0 / 255.0, offset: -0.25 }
+}
+
+pub(crate) fn dims(input: &InputSpec) -> Dims {
+    [input.shape.height, input.shape.width, input.shape.channels].map(usize::from)
+}
+
+/// A value between -1 and 1.
+pub(crate) fn signed(rng: &mut Rng) -> f32 {
+    rng.f32() * 2.0 - 1.0
+}
+
+pub(crate) fn signed_vec(rng: &mut Rng, len: usize) -> Vec<f32> {
+    (0..len).map(|_| signed(rng)).collect()
+}
+
+impl Network {
+    /// A network with random weights, of such a size that sums stay around 1; without labels.
+    ///
+    /// One tensor in four leaves its biases out.
+    pub(crate) fn random(input: InputSpec, layers: &[Layer], seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let mut dims = dims(&input);
+        let mut tensors = Vec::new();
+        for layer in layers {
+            if let Some([inputs, outputs]) = reference::weight_dims(layer, dims) {
+                let size = (3.0 / inputs as f32).sqrt();
+                let weights = signed_vec(&mut rng, inputs * outputs).iter().map(|w| w * size).collect();
+                let bias = if rng.u8(..) < 64 { Vec::new() } else { signed_vec(&mut rng, outputs) };
+                tensors.push(Tensor { weights, bias });
+            }
+            dims = reference::output_dims(layer, dims).expect("the layers fit");
+        }
+        Self { input, labels: Vec::new(), layers: layers.to_vec(), tensors }
+    }
+
+    pub(crate) fn labelled(mut self, labels: &[&str]) -> Self {
+        self.labels = labels.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    pub(crate) fn input_len(&self) -> usize {
+        dims(&self.input).iter().product()
+    }
+
+    pub(crate) fn encode(&self) -> AlignedBuf {
+        let labels: Vec<_> = self.labels.iter().map(String::as_str).collect();
+        let spec = ModelSpec { input: self.input, labels: &labels, layers: &self.layers };
+
+        let tensors: Vec<_> = self.tensors.iter().map(|t| Tensors { weights: &t.weights, bias: &t.bias }).collect();
+        let mut out = AlignedBuf::zeroed(blob::encoded_len(&spec).expect("the specification is that of a model"));
+        // What the buffer held must not shine through.
+        out.fill(0xa5);
+        let written = blob::encode(&spec, &tensors, &mut out).expect("the model fits").len();
+        assert_eq!(written, out.len());
+        out
+    }
+
+    /// What the network makes of an input, with error bounds.
+    pub(crate) fn reference(&self, input: Vec<Bounded>) -> Vec<Bounded> {
+        let mut tensors = self.tensors.iter();
+        let mut dims = dims(&self.input);
+        let mut x = input;
+        for layer in &self.layers {
+            let tensor = reference::weight_dims(layer, dims).and_then(|_| tensors.next());
+            let (weights, bias) = tensor.map_or((&[][..], &[][..]), |t| (&t.weights, &t.bias));
+            x = reference::layer(layer, dims, &x, weights, bias);
+            dims = reference::output_dims(layer, dims).expect("the layers fit");
+        }
+        x
+    }
+}
+
+/// A small model with every kind of layer, and labels.
+pub(crate) fn every_layer() -> Network {
+    let mut first = conv(3, 3, Activation::Tanh);
+    first.padding = Padding { top: 1, bottom: -1, left: 2, right: 0 };
+    first.pool = [2, 1];
+    let layers = [
+        Layer::Conv2d(first),
+        max_pool([2, 2], [1, 2]),
+        dense(5, Activation::Sigmoid),
+        dense(4, Activation::Relu),
+        dense(3, Activation::None),
+        Layer::Softmax,
+    ];
+    Network::random(input(7, 6, 2), &layers, 1).labelled(&["one", "zwei", "три"])
+}
+
+pub(crate) fn dense_model() -> Network {
+    Network::random(input(1, 1, 3), &[dense(2, Activation::None)], 2)
+}

@@ -1,0 +1,374 @@
+//! Every kernel on every backend against the plain reference, around all edges of the tiles.
+
+mod common;
+
+use common::network::{Network, conv, dense, input, max_pool, signed, signed_vec};
+use common::reference::{self, Bounded, from_bytes, from_values};
+use common::{assert_within, backends, bits, run};
+use fastrand::Rng;
+use thumbnet::kernels::pack::{pack, panel_bytes};
+use thumbnet::kernels::{self, Panels};
+use thumbnet::layer::{Activation, Conv2d, Layer, Padding};
+use thumbnet::{Aligned, Backend, Model};
+
+const NO_FLOOR: f32 = f32::NEG_INFINITY;
+
+/// Packed weights that own their memory.
+struct Packed {
+    blocks: Vec<Aligned<[f32; 16]>>,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Packed {
+    fn new(weights: &[f32], bias: &[f32], outputs: usize) -> Self {
+        let inputs = weights.len() / outputs;
+        let bytes = panel_bytes(inputs as u32, outputs as u32).expect("small") as usize;
+        let mut flat = vec![f32::NAN; bytes / 4];
+        pack(weights, bias, outputs, &mut flat).expect("the lengths fit");
+        let blocks = flat.chunks_exact(16).map(|chunk| Aligned(chunk.try_into().expect("sixteen"))).collect();
+        Self { blocks, inputs, outputs }
+    }
+
+    fn flat(&self) -> Vec<f32> {
+        self.blocks.iter().flat_map(|block| block.0).collect()
+    }
+}
+
+/// Checks rows of inputs, of which each lies at every misalignment that an f32 can have, on one backend.
+fn check_dense(backend: Backend, packed: &Packed, x: &[f32], expected: &[Bounded], shift: usize, what: &str) {
+    let flat = packed.flat();
+    let panels = Panels::new(&flat, packed.inputs, packed.outputs).expect("packed for this shape");
+    let shifted = [&vec![f32::NAN; shift][..], x].concat();
+    // Canaries on both sides.
+    let mut out = vec![7.5; shift + expected.len() + 20];
+    let (before, rest) = out.split_at_mut(shift);
+    let (target, behind) = rest.split_at_mut(expected.len());
+    kernels::dense(backend, &shifted[shift..], panels, NO_FLOOR, target);
+    assert_within(target, expected, || format!("{} on {}, shifted by {shift}", what, backend.name()));
+    assert!(before.iter().chain(&*behind).all(|canary| *canary == 7.5), "{what} writes beside its output");
+
+    // ReLU is the same with a floor, bit by bit.
+    let plain = target.to_vec();
+    kernels::dense(backend, x, panels, 0.0, target);
+    let bounded: Vec<_> = plain.iter().map(|x| if 0.0 > *x { 0.0 } else { *x }).collect();
+    assert_eq!(bits(target), bits(&bounded), "{what}: ReLU");
+}
+
+fn dense_rows(x: &[f32], weights: &[f32], bias: &[f32], outputs: usize) -> Vec<Bounded> {
+    let inputs = weights.len() / outputs;
+    x.chunks_exact(inputs).flat_map(|row| reference::dense(&from_values(row), weights, bias, outputs)).collect()
+}
+
+fn check_dense_shape(rng: &mut Rng, rows: usize, inputs: usize, outputs: usize) {
+    let weights = signed_vec(rng, inputs * outputs);
+    let bias = if rng.bool() { signed_vec(rng, outputs) } else { Vec::new() };
+    let x = signed_vec(rng, rows * inputs);
+    let expected = dense_rows(&x, &weights, &bias, outputs);
+    let packed = Packed::new(&weights, &bias, outputs);
+    for backend in backends() {
+        let what = format!("dense [{rows}, {inputs}] x [{inputs}, {outputs}]");
+        check_dense(backend, &packed, &x, &expected, rng.usize(0..16), &what);
+    }
+}
+
+#[test]
+fn dense_at_all_tile_edges() {
+    let mut rng = Rng::with_seed(1);
+    for rows in 1..=9 {
+        for outputs in 1..=35 {
+            for inputs in 1..=40 {
+                check_dense_shape(&mut rng, rows, inputs, outputs);
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_of_large_sizes() {
+    let mut rng = Rng::with_seed(2);
+    for (rows, inputs, outputs) in [(1, 784, 128), (33, 784, 10), (5, 4097, 31), (2, 1, 1000), (1, 20_000, 17)] {
+        check_dense_shape(&mut rng, rows, inputs, outputs);
+    }
+}
+
+#[test]
+fn dense_of_nan_infinities_and_denormals() {
+    let mut rng = Rng::with_seed(3);
+    let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-40, -1e-45, f32::MIN_POSITIVE, 1e18, 1.0];
+    for case in 0..3000 {
+        let (rows, inputs, outputs) = (rng.usize(1..=6), rng.usize(1..=20), rng.usize(1..=35));
+        let mut draw = |len: usize, percent: u8| -> Vec<f32> {
+            let rare = |rng: &mut Rng| if rng.u8(0..100) < percent { special[rng.usize(0..10)] } else { signed(rng) };
+            (0..len).map(|_| rare(&mut rng)).collect()
+        };
+        // From the odd special value to nothing else.
+        let percent = [2, 10, 100][case % 3];
+        let (x, weights, bias) = (draw(rows * inputs, percent), draw(inputs * outputs, percent / 2), draw(outputs, 2));
+        let expected = dense_rows(&x, &weights, &bias, outputs);
+        for backend in backends() {
+            check_dense(backend, &Packed::new(&weights, &bias, outputs), &x, &expected, case % 4, "special values");
+        }
+    }
+}
+
+#[test]
+fn dense_of_denormals_only() {
+    let mut rng = Rng::with_seed(4);
+    let weights = signed_vec(&mut rng, 30 * 19);
+    let x: Vec<_> = (0..30).map(|_| f32::from_bits(rng.u32(0..1 << 23))).collect();
+    let expected = dense_rows(&x, &weights, &[], 19);
+    assert!(expected.iter().any(|sum| sum.value != 0.0 && sum.value.abs() > 4.0 * sum.error), "the bound is too loose");
+    for backend in backends() {
+        check_dense(backend, &Packed::new(&weights, &[], 19), &x, &expected, 1, "denormals");
+    }
+}
+
+#[test]
+fn dense_of_bytes() {
+    let mut rng = Rng::with_seed(5);
+    // Around the length of the parts in which bytes are converted, too.
+    let lengths = (1..=40).chain([127, 128, 129, 255, 256, 257, 784, 4000]);
+    for inputs in lengths {
+        for outputs in [1, 3, 4, 5, 8, 15, 16, 17, 31, 32, 33, 35] {
+            let spec = input(1, 1, inputs as u16);
+            let bytes: Vec<_> = (0..inputs).map(|_| rng.u8(..)).collect();
+            let (weights, bias) = (signed_vec(&mut rng, inputs * outputs), signed_vec(&mut rng, outputs));
+            let expected = reference::dense(&from_bytes(&spec, &bytes), &weights, &bias, outputs);
+            let scaled: Vec<_> = bytes.iter().map(|b| f32::from(*b) * spec.scale + spec.offset).collect();
+            let of_values = dense_rows(&scaled, &weights, &bias, outputs);
+            let flat = Packed::new(&weights, &bias, outputs).flat();
+            let panels = Panels::new(&flat, inputs, outputs).expect("packed for this shape");
+            for backend in backends() {
+                let what = || format!("{inputs} bytes to {outputs} on {}", backend.name());
+                let mut out = vec![7.5; outputs];
+                kernels::dense_bytes(backend, &bytes, (spec.scale, spec.offset), panels, NO_FLOOR, &mut out);
+                assert_within(&out, &expected, what);
+                assert_within(&out, &of_values, what);
+                let floored: Vec<_> = out.iter().map(|x| if 0.0 > *x { 0.0 } else { *x }).collect();
+                kernels::dense_bytes(backend, &bytes, (spec.scale, spec.offset), panels, 0.0, &mut out);
+                assert_eq!(bits(&out), bits(&floored), "{}: ReLU", what());
+            }
+        }
+    }
+}
+
+/// "Does nothing if the lengths of `x` and `out` are not those of the same number of rows."
+#[test]
+fn dense_leaves_the_output_alone_if_lengths_do_not_fit() {
+    let flat = Packed::new(&[1.0; 3 * 5], &[1.0; 5], 5).flat();
+    let panels = Panels::new(&flat, 3, 5).expect("packed for this shape");
+    for backend in backends() {
+        for inputs in 0..=20 {
+            for outputs in 0..=30 {
+                if inputs % 3 == 0 && outputs % 5 == 0 && inputs / 3 == outputs / 5 {
+                    continue;
+                }
+                let mut out = vec![7.5; outputs];
+                kernels::dense(backend, &vec![1.0; inputs], panels, NO_FLOOR, &mut out);
+                let what = format!("{inputs} inputs and {outputs} outputs of a [3, 5] matrix on {}", backend.name());
+                assert!(out.iter().all(|x| *x == 7.5), "{what}: {out:?}");
+                kernels::dense_bytes(backend, &vec![1; inputs], (1.0, 0.0), panels, NO_FLOOR, &mut out);
+                assert!(out.iter().all(|x| *x == 7.5), "bytes, {what}: {out:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn panels_have_the_length_of_their_shape() {
+    for (inputs, outputs) in [(1, 2), (3, 5), (40, 16), (7, 33)] {
+        let flat = Packed::new(&vec![1.0; inputs * outputs], &[], outputs).flat();
+        assert!(Panels::new(&flat, inputs, outputs).is_some());
+        assert!(Panels::new(&flat[1..], inputs, outputs).is_none());
+        assert!(Panels::new(&[&flat[..], &[0.0]].concat(), inputs, outputs).is_none());
+        assert!(Panels::new(&flat, inputs, 0).is_none());
+        assert!(Panels::new(&flat, 0, outputs).is_none());
+        assert!(Panels::new(&flat, inputs, usize::MAX).is_none());
+        assert!(Panels::new(&flat, usize::MAX, outputs).is_none());
+        assert!(pack(&vec![1.0; inputs * outputs], &[0.0; 100], outputs, &mut flat.clone()).is_none(), "100 biases");
+        assert!(pack(&vec![1.0; inputs * outputs - 1], &[], outputs, &mut flat.clone()).is_none(), "not whole rows");
+        assert!(pack(&vec![1.0; inputs * outputs], &[], 0, &mut flat.clone()).is_none());
+    }
+    assert_eq!(panel_bytes(u32::MAX, 1), None);
+    assert_eq!(panel_bytes(1 << 20, 1 << 12), None);
+}
+
+/// Runs a network on values and on bytes, on every backend, against the reference.
+fn check_network(network: &Network, values: &[f32], bytes: &[u8]) {
+    let blob = network.encode();
+    let of_values = network.reference(from_values(values));
+    let of_bytes = network.reference(from_bytes(&network.input, bytes));
+    let scaled: Vec<_> = bytes.iter().map(|b| f32::from(*b) * network.input.scale + network.input.offset).collect();
+    let of_scaled = network.reference(from_values(&scaled));
+    for backend in backends() {
+        let model = Model::load(&blob).expect("a valid blob").with_backend(backend);
+        let what = |input| move || format!("{input} through {:?} on {}", network.layers, backend.name());
+        assert_within(&run(&model, values), &of_values, what("values"));
+        let found = run(&model, bytes);
+        assert_within(&found, &of_bytes, what("bytes"));
+        assert_within(&found, &of_scaled, what("bytes as scaled values"));
+    }
+}
+
+fn check_conv(rng: &mut Rng, [height, width, channels]: [u16; 3], conv: Conv2d) {
+    let spec = input(height, width, channels);
+    let dims = [height, width, channels].map(usize::from);
+    if reference::output_dims(&Layer::Conv2d(conv), dims).is_none() {
+        return;
+    }
+    let network = Network::random(spec, &[Layer::Conv2d(conv)], rng.u64(..));
+    let values = signed_vec(rng, network.input_len());
+    let bytes: Vec<_> = values.iter().map(|_| rng.u8(..)).collect();
+    check_network(&network, &values, &bytes);
+}
+
+#[test]
+fn conv2d_at_all_tile_edges() {
+    let mut rng = Rng::with_seed(6);
+    for filters in 1..=35 {
+        for channels in [1, 2, 3, 4, 5, 8, 17] {
+            for size in 1..=4 {
+                let mut conv = conv(filters, size, Activation::None);
+                conv.kernel = [size, rng.u8(1..=4)];
+                conv.pool = [rng.u8(1..=3), rng.u8(1..=3)];
+                conv.stride = [rng.u8(1..=2), rng.u8(1..=3)];
+                check_conv(&mut rng, [7, 8, channels], conv);
+            }
+        }
+    }
+}
+
+/// Padding and cropping on each side, more of it than there is input, and more than a window.
+#[test]
+fn conv2d_with_padding_and_cropping() {
+    let mut rng = Rng::with_seed(7);
+    let sides = [-6, -1, 0, 1, 3, 9];
+    for (top, bottom) in sides.iter().flat_map(|a| sides.map(|b| (*a, b))) {
+        for (left, right) in sides.iter().flat_map(|a| sides.map(|b| (*a, b))) {
+            let mut conv = conv(rng.u16(1..=6), 3, Activation::Relu);
+            conv.padding = Padding { top, bottom, left, right };
+            conv.kernel = [rng.u8(1..=3), rng.u8(1..=3)];
+            conv.pool = [rng.u8(1..=2), rng.u8(1..=2)];
+            conv.stride = [rng.u8(1..=3), rng.u8(1..=3)];
+            check_conv(&mut rng, [5, 4, 2], conv);
+        }
+    }
+    let mut extreme = conv(3, 1, Activation::None);
+    for (top, bottom) in [(127, 127), (-128, 127), (127, -128), (-4, 0), (0, -4)] {
+        extreme.padding = Padding { top, bottom, left: bottom, right: top };
+        check_conv(&mut rng, [5, 5, 1], extreme);
+    }
+}
+
+#[test]
+fn conv2d_with_activations_and_large_windows() {
+    let mut rng = Rng::with_seed(8);
+    for activation in [Activation::None, Activation::Relu, Activation::Tanh, Activation::Sigmoid] {
+        let mut pooled = conv(20, 5, activation);
+        pooled.pool = [2, 2];
+        check_conv(&mut rng, [28, 28, 1], pooled);
+        let mut whole = conv(7, 1, activation);
+        whole.kernel = [30, 1];
+        check_conv(&mut rng, [30, 5, 3], whole);
+        whole.kernel = [3, 60];
+        check_conv(&mut rng, [4, 61, 2], whole);
+        whole.kernel = [255, 255];
+        whole.padding = Padding { top: 126, bottom: 127, left: 127, right: 127 };
+        check_conv(&mut rng, [2, 2, 1], whole);
+    }
+}
+
+#[test]
+fn max_pool2d_of_all_shapes() {
+    let mut rng = Rng::with_seed(9);
+    for channels in 1..=19 {
+        for kernel in 1..=4 {
+            for stride in 1..=5 {
+                let layer = max_pool([kernel, rng.u8(1..=4)], [stride, rng.u8(1..=5)]);
+                let network = Network::random(input(7, 6, channels), &[layer], 0);
+                let values = signed_vec(&mut rng, network.input_len());
+                let bytes: Vec<_> = values.iter().map(|_| rng.u8(..)).collect();
+                check_network(&network, &values, &bytes);
+            }
+        }
+    }
+}
+
+/// Pooling passes NaN on, as a layer of its own and behind a convolution; padding adds nothing to a sum, even if the
+/// weight that it would meet is infinite.
+#[test]
+fn convolution_and_pooling_of_special_values() {
+    let mut rng = Rng::with_seed(10);
+    let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e-41];
+    for case in 0..600 {
+        let mut conv = conv(rng.u16(1..=18), 2, Activation::Relu);
+        conv.pool = [rng.u8(1..=3), rng.u8(1..=3)];
+        conv.padding = Padding { top: 1, bottom: 2, left: 0, right: 1 };
+        let layer = if case % 2 == 0 { Layer::Conv2d(conv) } else { max_pool([2, 3], [1, 2]) };
+        let mut network = Network::random(input(5, 5, 3), &[layer], rng.u64(..));
+        for tensor in &mut network.tensors {
+            let at = rng.usize(0..tensor.weights.len());
+            tensor.weights[at] = special[rng.usize(1..5)];
+        }
+        let mut values = signed_vec(&mut rng, network.input_len());
+        for _ in 0..=case % 4 {
+            let at = rng.usize(0..values.len());
+            values[at] = special[rng.usize(0..5)];
+        }
+        let bytes: Vec<_> = values.iter().map(|_| rng.u8(..)).collect();
+        check_network(&network, &values, &bytes);
+    }
+}
+
+#[test]
+fn softmax_of_special_values() {
+    let inf = f32::INFINITY;
+    let all_nan: [&[f32]; 5] = [&[f32::NAN], &[1.0, f32::NAN, 2.0], &[inf, 1.0], &[-inf, -inf], &[inf, -inf, f32::NAN]];
+    for backend in backends() {
+        for values in all_nan {
+            let mut out = values.to_vec();
+            kernels::softmax(backend, &mut out);
+            assert!(out.iter().all(|x| x.is_nan()), "{values:?} -> {out:?} on {}", backend.name());
+        }
+        kernels::softmax(backend, &mut []);
+        for values in [&[-inf, 3.0, 3.0][..], &[f32::MAX, f32::MAX, 0.0], &[-1e30, -1e30, -2e30], &[1e-40, 0.0, -200.0]]
+        {
+            let mut out = values.to_vec();
+            kernels::softmax(backend, &mut out);
+            let expected = match values {
+                [a, b, _] if a == b => [0.5, 0.5, 0.0],
+                [a, ..] if *a == -inf => [0.0, 0.5, 0.5],
+                _ => [0.5, 0.5, 0.0],
+            };
+            assert_eq!(out, expected, "{values:?} on {}", backend.name());
+        }
+    }
+}
+
+#[test]
+fn softmax_of_every_length() {
+    let mut rng = Rng::with_seed(11);
+    for len in (1..=40).chain([1000, 65_535]) {
+        for scale in [0.1, 10.0, 200.0] {
+            let values: Vec<_> = signed_vec(&mut rng, len).iter().map(|x| x * scale).collect();
+            let expected = reference::softmax(&from_values(&values));
+            for backend in backends() {
+                let mut out = values.clone();
+                kernels::softmax(backend, &mut out);
+                assert_within(&out, &expected, || format!("softmax of {len} on {}", backend.name()));
+            }
+        }
+    }
+}
+
+/// A dense layer behind a convolution reads its input in memory order.
+#[test]
+fn dense_after_conv2d_reads_rows_columns_channels() {
+    let mut rng = Rng::with_seed(12);
+    let layers =
+        [Layer::Conv2d(conv(3, 2, Activation::Tanh)), dense(4, Activation::Sigmoid), dense(3, Activation::None)];
+    let network = Network::random(input(4, 5, 2), &layers, 13);
+    let values = signed_vec(&mut rng, network.input_len());
+    check_network(&network, &values, &vec![200; values.len()]);
+}

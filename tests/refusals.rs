@@ -1,0 +1,398 @@
+//! Every error that there is, each reached and with its message.
+
+mod common;
+
+use common::network::{conv, dense, dense_model, every_layer, input, max_pool};
+use common::raw::{RawBlob, field, layer_bytes, reseal, reseal_checksum, set_word, word};
+use common::{run, run_everywhere};
+use thumbnet::blob::{self, MAX_LABEL_BYTES, MAX_MEMBERS, ModelSpec, PREFIX_BYTES, Tensors};
+use thumbnet::layer::{Activation, InputSpec, Layer, LayerError, MAX_LAYERS, Padding};
+use thumbnet::{Aligned, AlignedBuf, EncodeError, HeaderError, LoadError, Model, RunError, ops};
+
+/// The error of a blob that must not load.
+fn error(blob: &[u8]) -> LoadError {
+    Model::load(blob).expect_err("the blob is bad")
+}
+
+#[track_caller]
+fn assert_refused(blob: &[u8], expected: LoadError, message: &str) {
+    let found = error(blob);
+    assert_eq!(found, expected);
+    assert_eq!(found.to_string(), message);
+    let _: &dyn std::error::Error = &found;
+}
+
+/// The dense model with one thing changed.
+fn changed(change: impl FnOnce(&mut RawBlob)) -> AlignedBuf {
+    let mut raw = RawBlob::of(&dense_model());
+    change(&mut raw);
+    raw.write()
+}
+
+/// The dense model with a word of its prefix changed, and a checksum that says that this is right.
+fn with_word(at: usize, value: u32) -> AlignedBuf {
+    let mut blob = dense_model().encode();
+    set_word(&mut blob, at, value);
+    reseal_checksum(&mut blob);
+    blob
+}
+
+#[test]
+fn files_of_other_kinds_are_refused() {
+    assert_refused(
+        &[],
+        LoadError::TooShort { found: 0, needed: 40 },
+        "0 bytes are too short for a model: its prefix alone has 40",
+    );
+    let png = AlignedBuf::from_bytes(&[&b"\x89PNG\r\n\x1a\n"[..], &[0; 64]].concat());
+    let message = "not a thumbnet model: begins with [89, 50, 4e, 47], not with \"TNET\"";
+    assert_refused(&png, LoadError::NotAModel { found: *b"\x89PNG" }, message);
+    let mut later = dense_model().encode();
+    later[field::VERSION..field::RESERVED].copy_from_slice(&[0x34, 0x12]);
+    reseal_checksum(&mut later);
+    let expected = LoadError::UnsupportedVersion { found: 0x1234, supported: 1 };
+    assert_refused(&later, expected, "format version 4660, but this library reads version 1");
+}
+
+#[test]
+fn truncated_files_are_refused() {
+    let blob = dense_model().encode();
+    let expected = LoadError::WrongLength { found: 100, expected: 192 };
+    let message = "100 bytes long, but the prefix says 192: truncated, or with something appended";
+    assert_refused(&blob[..100], expected, message);
+}
+
+#[test]
+fn damaged_files_are_told_from_misplaced_ones() {
+    let mut blob = changed(|_| ());
+    let stored = word(&blob, field::CHECKSUM);
+    blob[100] ^= 1;
+    let computed = blob::checksum(&blob);
+    let message = format!("damaged: its checksum is {computed:08x}, but it was written as {stored:08x}");
+    assert_refused(&blob, LoadError::ChecksumMismatch { stored, computed }, &message);
+    let mut buffer = AlignedBuf::zeroed(500);
+    let blob = changed(|_| ());
+    buffer[3..3 + blob.len()].copy_from_slice(&blob);
+    let message = "the model starts 3 bytes behind a 64-byte boundary; put it into an `Aligned`";
+    assert_refused(&buffer[3..3 + blob.len()], LoadError::Misaligned { off_by: 3 }, message);
+}
+
+#[test]
+fn missing_operations_are_named() {
+    let blob = with_word(field::OPS, word(&dense_model().encode(), field::OPS) | 1 << 31);
+    let expected = LoadError::UnsupportedOps { missing: 1 << 31 };
+    assert_refused(&blob, expected, "needs operations that this build does not have: unknown");
+    let blob = every_layer().encode();
+    const DENSE: u32 = ops::DENSE | ops::WEIGHTS_F32;
+    let error = Model::<DENSE>::load_with_ops(&blob).expect_err("it has more than dense layers");
+    assert_eq!(error, LoadError::UnsupportedOps { missing: ops::ALL & !DENSE });
+    let names = "conv2d max_pool2d softmax tanh sigmoid";
+    assert_eq!(error.to_string(), format!("needs operations that this build does not have: {names}"));
+    let blob = dense_model().encode();
+    let model = Model::<DENSE>::load_with_ops(&blob).expect("a model with dense layers");
+    let mut scratch = AlignedBuf::zeroed(model.scratch_bytes());
+    let expected = run(&Model::load(&blob).expect("a valid blob"), &[1.0, 2.0, 3.0]);
+    assert_eq!(model.run(&[1.0, 2.0, 3.0], &mut scratch), Ok(&expected[..]));
+}
+
+#[test]
+fn headers_that_cannot_be_decoded_are_refused() {
+    let layer = layer_bytes(&dense(2, Activation::None));
+    let malformed = [
+        ("labels that are not UTF-8", changed(|raw| raw.labels = vec![b'a', b'\n', 0xff])),
+        ("a kind of layer that does not exist", changed(|raw| raw.layers = vec![vec![4, 0, 0]])),
+        ("a kind of layer beyond a byte", changed(|raw| raw.layers = vec![vec![0x80, 0x80, 0x80, 0x80, 0x01]])),
+        ("an activation that does not exist", changed(|raw| raw.layers = vec![vec![0, 2, 4, 0]])),
+        ("a weight type that does not exist", changed(|raw| raw.layers = vec![vec![0, 2, 0, 1]])),
+        ("outputs beyond 16 bits", changed(|raw| raw.layers = vec![vec![0, 0xff, 0xff, 0x04, 0, 0]])),
+        ("too many layers", changed(|raw| raw.layers = vec![layer.clone(); MAX_LAYERS + 1])),
+        ("too many members", changed(|raw| raw.members = vec![1; MAX_MEMBERS + 1])),
+    ];
+    for (what, blob) in malformed {
+        assert_eq!(error(&blob), LoadError::MalformedHeader, "{what}");
+        assert_eq!(error(&blob).to_string(), "the header cannot be decoded");
+    }
+    // Lengths that promise far more than there is.
+    let blob = dense_model().encode();
+    let header = &blob[..word(&blob, field::WEIGHTS_OFFSET) as usize];
+    for at in PREFIX_BYTES..header.len() {
+        let mut long = AlignedBuf::from_bytes(header);
+        let end = (at + 5).min(long.len());
+        long[at..end].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f][..end - at]);
+        reseal(&mut long);
+        assert!(Model::load(&long).is_err(), "a varint of 4 billion at {at}");
+    }
+}
+
+#[test]
+fn headers_that_mean_nothing_are_refused() {
+    let two = |raw: &mut RawBlob| {
+        raw.layers.push(layer_bytes(&dense(2, Activation::None)));
+        raw.weights.extend([0; 128]);
+    };
+    let scale = "the input's scale and offset must be finite";
+    let members = "the members' layer counts do not make one network of all layers";
+    let padding = "the padding before the weights is not as it should be";
+    let cases = [
+        (HeaderError::InputScale, scale, changed(|raw| raw.scale = f32::NAN)),
+        (HeaderError::InputScale, scale, changed(|raw| raw.offset = f32::NEG_INFINITY)),
+        (HeaderError::NoLayers, "there are no layers", changed(|raw| raw.layers.clear())),
+        (HeaderError::Members, members, changed(|raw| raw.members.clear())),
+        (HeaderError::Members, members, changed(|raw| raw.members = vec![0])),
+        (HeaderError::Members, members, changed(|raw| raw.members = vec![2])),
+        (HeaderError::Members, members, changed(|raw| raw.members = vec![1, 0])),
+        (
+            HeaderError::Members,
+            members,
+            changed(|raw| {
+                two(raw);
+                raw.members = vec![1, 1];
+            }),
+        ),
+        (
+            HeaderError::Members,
+            members,
+            changed(|raw| {
+                two(raw);
+                raw.members = vec![1];
+            }),
+        ),
+        (HeaderError::Padding, padding, changed(|raw| raw.padding = Some(vec![0; 64]))),
+        (HeaderError::Padding, padding, changed(|raw| raw.padding = Some(Vec::new()))),
+        (HeaderError::Padding, padding, {
+            let mut blob = dense_model().encode();
+            let last = word(&blob, field::WEIGHTS_OFFSET) as usize - 3;
+            assert_eq!(blob[last], 0);
+            blob[last] = 1;
+            // The two bytes behind it are the length of the weight section.
+            reseal(&mut blob);
+            blob
+        }),
+        (HeaderError::TrailingBytes, "bytes follow the weights", changed(|raw| raw.behind = vec![0])),
+    ];
+    for (expected, message, blob) in cases {
+        assert_refused(&blob, LoadError::InvalidHeader(expected), &format!("invalid header: {message}"));
+        assert_eq!(expected.to_string(), message);
+    }
+}
+
+/// Layers that no model can have, each with the shape of the input and the error.
+fn impossible_layers() -> Vec<([u16; 3], Layer, LayerError)> {
+    let with = |change: &dyn Fn(&mut thumbnet::layer::Conv2d)| {
+        let mut conv = conv(2, 2, Activation::None);
+        change(&mut conv);
+        Layer::Conv2d(conv)
+    };
+    let (small, long, square) = ([4, 4, 2], [65_535, 1, 1], [1024, 1024, 1]);
+    vec![
+        (small, dense(0, Activation::None), LayerError::ZeroSize),
+        (small, with(&|conv| conv.filters = 0), LayerError::ZeroSize),
+        (small, with(&|conv| conv.kernel = [0, 2]), LayerError::ZeroSize),
+        (small, with(&|conv| conv.kernel = [2, 0]), LayerError::ZeroSize),
+        (small, with(&|conv| conv.stride = [0, 1]), LayerError::ZeroSize),
+        (small, with(&|conv| conv.stride = [1, 0]), LayerError::ZeroSize),
+        (small, with(&|conv| conv.pool = [0, 1]), LayerError::ZeroSize),
+        (small, with(&|conv| conv.pool = [1, 0]), LayerError::ZeroSize),
+        (small, max_pool([0, 1], [1, 1]), LayerError::ZeroSize),
+        (small, max_pool([1, 1], [1, 0]), LayerError::ZeroSize),
+        (small, with(&|conv| conv.kernel = [5, 1]), LayerError::WindowTooLarge),
+        (small, with(&|conv| conv.kernel = [1, 5]), LayerError::WindowTooLarge),
+        (small, with(&|conv| conv.pool = [4, 1]), LayerError::WindowTooLarge),
+        (small, with(&|conv| conv.padding.top = -3), LayerError::WindowTooLarge),
+        (small, with(&|conv| conv.padding.right = -128), LayerError::WindowTooLarge),
+        (small, max_pool([5, 1], [1, 1]), LayerError::WindowTooLarge),
+        (
+            long,
+            with(&|conv| {
+                conv.kernel = [1, 1];
+                conv.padding.top = 1;
+            }),
+            LayerError::TooLarge,
+        ),
+        (
+            long,
+            with(&|conv| {
+                conv.kernel = [1, 1];
+                conv.filters = 17;
+            }),
+            LayerError::TooLarge,
+        ),
+        (square, with(&|conv| conv.padding = Padding { top: 1, bottom: 1, left: 1, right: 1 }), LayerError::TooLarge),
+        // More than 4 GiB of weights.
+        (square, dense(2048, Activation::None), LayerError::TooLarge),
+        // A window of more than MAX_ELEMENTS values.
+        (
+            [2, 2, 65_535],
+            with(&|conv| {
+                conv.kernel = [16, 16];
+                conv.padding.top = 60;
+                conv.padding.left = 60;
+            }),
+            LayerError::TooLarge,
+        ),
+    ]
+}
+
+#[test]
+fn layers_that_cannot_be_are_refused() {
+    let messages = |error| match error {
+        LayerError::ZeroSize => "a size or stride of 0",
+        LayerError::WindowTooLarge => "a window larger than its input",
+        LayerError::TooLarge => "larger than the format's limits",
+        LayerError::SoftmaxNotLast => "a softmax that is not the last layer",
+        other => panic!("{other} has no message here"),
+    };
+    for (shape, layer, expected) in impossible_layers() {
+        let [height, width, channels] = shape;
+        let blob = changed(|raw| {
+            raw.shape = shape;
+            raw.layers = vec![layer_bytes(&layer)];
+        });
+        let message = format!("layer 0 is impossible: {}", messages(expected));
+        assert_refused(&blob, LoadError::InvalidLayer { index: 0, error: expected }, &message);
+        let spec = ModelSpec { input: input(height, width, channels), labels: &[], layers: &[layer] };
+        let error = EncodeError::InvalidLayer { index: 0, error: expected };
+        assert_eq!(blob::encoded_len(&spec), Err(error));
+        assert_eq!(error.to_string(), message);
+        assert_eq!(expected.to_string(), messages(expected));
+    }
+    let blob = changed(|raw| {
+        raw.layers = vec![layer_bytes(&dense(2, Activation::None)), vec![3], layer_bytes(&dense(2, Activation::None))];
+        raw.members = vec![3];
+    });
+    let expected = LoadError::InvalidLayer { index: 1, error: LayerError::SoftmaxNotLast };
+    assert_refused(&blob, expected, "layer 1 is impossible: a softmax that is not the last layer");
+    // Together more than 4 GiB, though each is less.
+    let layers = [dense(65_535, Activation::None); MAX_LAYERS];
+    let spec = ModelSpec { input: input(1, 1, 65_535), labels: &[], layers: &layers };
+    assert!(matches!(
+        blob::encoded_len(&spec),
+        Err(EncodeError::InvalidLayer { error: LayerError::TooLarge, .. } | EncodeError::BufferTooSmall)
+    ));
+}
+
+#[test]
+fn impossible_input_shapes_are_refused() {
+    for shape in [[0, 1, 3], [1, 0, 3], [1, 1, 0], [65_535, 65_535, 65_535], [1024, 1024, 2], [1025, 1024, 1]] {
+        let blob = changed(|raw| raw.shape = shape);
+        assert!(Model::load(&blob).is_err(), "{shape:?}");
+        let spec = ModelSpec { input: input(shape[0], shape[1], shape[2]), labels: &[], layers: &[Layer::Softmax] };
+        assert!(blob::encoded_len(&spec).is_err(), "{shape:?}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let blob = changed(|raw| raw.labels = b"a\nb\nc".to_vec());
+    assert_refused(&blob, LoadError::WrongLabelCount { found: 3, outputs: 2 }, "3 labels for 2 outputs");
+    let blob = changed(|raw| raw.labels = b"a".to_vec());
+    assert_refused(&blob, LoadError::WrongLabelCount { found: 1, outputs: 2 }, "1 labels for 2 outputs");
+    for len in [0, 4, 64, 127, 192] {
+        let blob = changed(|raw| raw.weights.resize(len, 0));
+        let expected = LoadError::WrongWeightLength { found: len, expected: 128 };
+        assert_refused(&blob, expected, &format!("{len} bytes of weights, but the layers have 128"));
+    }
+}
+
+/// The prefix must be exact where it can be, and may promise more scratch memory and operations than are needed.
+#[test]
+fn promises_of_the_prefix_are_checked() {
+    let original = dense_model().encode();
+    let fields = [
+        ("operations", field::OPS, ops::DENSE),
+        ("scratch bytes", field::SCRATCH_BYTES, 7),
+        ("input length", field::INPUT_LEN, 2),
+        ("input length", field::INPUT_LEN, 4),
+        ("output length", field::OUTPUT_LEN, 1),
+        ("output length", field::OUTPUT_LEN, 3),
+        ("weights offset", field::WEIGHTS_OFFSET, 0),
+        ("weights offset", field::WEIGHTS_OFFSET, 128),
+        ("weights length", field::WEIGHTS_BYTES, 127),
+        ("weights length", field::WEIGHTS_BYTES, u32::MAX),
+    ];
+    for (name, at, stored) in fields {
+        let actual = word(&original, at);
+        let expected = LoadError::PrefixMismatch { field: name, stored, actual };
+        let message = format!("the prefix says {name} = {stored}, but the model has {actual}");
+        assert_refused(&with_word(at, stored), expected, &message);
+    }
+    let mut reserved = dense_model().encode();
+    reserved[field::RESERVED..field::CHECKSUM].copy_from_slice(&[1, 2]);
+    reseal_checksum(&mut reserved);
+    let expected = LoadError::PrefixMismatch { field: "reserved", stored: 0x201, actual: 0 };
+    assert_refused(&reserved, expected, "the prefix says reserved = 513, but the model has 0");
+
+    for (at, more) in [(field::OPS, ops::ALL), (field::SCRATCH_BYTES, u32::MAX), (field::SCRATCH_BYTES, 9)] {
+        let blob = with_word(at, more);
+        let model = Model::load(&blob).expect("promising more is no error");
+        assert_eq!((model.ops(), model.scratch_bytes()), (ops::DENSE | ops::WEIGHTS_F32, 8));
+        run_everywhere(&blob);
+    }
+}
+
+#[test]
+fn wrong_lengths_are_refused_at_a_run() {
+    let blob = dense_model().encode();
+    let model = Model::load(&blob).expect("a valid blob");
+    let mut scratch = AlignedBuf::zeroed(64);
+    for len in [0, 2, 4, 1000] {
+        let expected = RunError::WrongInputLength { found: len, expected: 3 };
+        let message = format!("the input has {len} values, but the model takes 3");
+        assert_eq!(expected.to_string(), message);
+        assert_eq!(model.run(&vec![0.0; len][..], &mut scratch), Err(expected));
+        assert_eq!(model.run(&vec![0; len][..], &mut scratch), Err(expected));
+        assert_eq!(model.logits(&vec![0; len][..], &mut scratch), Err(expected));
+        assert_eq!(model.classify(&vec![0; len][..], &mut scratch), Err(expected));
+    }
+    for len in 0..8 {
+        let mut scratch = AlignedBuf::zeroed(len);
+        let expected = RunError::ScratchTooSmall { found: len, needed: 8 };
+        assert_eq!(expected.to_string(), format!("{len} bytes of scratch memory, but the model needs 8"));
+        assert_eq!(model.run(&[0.0; 3], &mut scratch), Err(expected));
+    }
+    let mut other = Aligned([0; 9]);
+    assert!(model.run(&[0.0; 3], &mut other).is_ok());
+}
+
+#[test]
+fn specifications_that_are_no_model_are_not_written() {
+    let layer = [dense(2, Activation::None)];
+    let spec = ModelSpec { input: input(1, 1, 3), labels: &[], layers: &layer };
+    let tensors = [Tensors { weights: &[0.0; 6], bias: &[] }];
+    let mut out = AlignedBuf::zeroed(1000);
+    let mut refused = |spec: &ModelSpec<'_>, tensors: &[Tensors<'_>], expected: EncodeError, message: &str| {
+        assert_eq!(blob::encode(spec, tensors, &mut out), Err(expected));
+        assert_eq!(expected.to_string(), message);
+        let _: &dyn std::error::Error = &expected;
+    };
+    let many = [dense(2, Activation::None); MAX_LAYERS + 1];
+    for layers in [&many[..], &[]] {
+        let message = format!("{} layers, but a model has between 1 and 32", layers.len());
+        refused(&ModelSpec { layers, ..spec }, &tensors, EncodeError::LayerCount { found: layers.len() }, &message);
+    }
+    let long = "x".repeat(MAX_LABEL_BYTES);
+    for labels in [&["a"][..], &["a", "b", "c"], &["a\n", "b"], &[long.as_str(), ""], &[""]] {
+        let message = "labels must be as many as the outputs, without line breaks, and at most 4096 bytes together";
+        refused(&ModelSpec { labels, ..spec }, &tensors, EncodeError::Labels, message);
+    }
+    for (scale, offset) in [(f32::NAN, 0.0), (f32::INFINITY, 0.0), (1.0, f32::NAN), (1.0, f32::NEG_INFINITY)] {
+        let input = InputSpec { scale, offset, ..spec.input };
+        let message = "the input's scale and offset must be finite";
+        refused(&ModelSpec { input, ..spec }, &tensors, EncodeError::InputScale, message);
+    }
+    for count in [0, 2] {
+        let tensors = vec![tensors[0]; count];
+        let message = format!("{count} tensors are not one for each layer with weights");
+        refused(&spec, &tensors, EncodeError::TensorCount { found: count }, &message);
+    }
+    for (weights, bias) in [(5, 0), (7, 0), (0, 2), (6, 1), (6, 3), (8, 2), (6, 4)] {
+        let tensors = [Tensors { weights: &vec![0.0; weights], bias: &vec![0.0; bias] }];
+        let message = "the weights or biases of layer 0 are not as many as it has";
+        refused(&spec, &tensors, EncodeError::TensorShape { index: 0 }, message);
+    }
+    for len in 0..blob::encoded_len(&spec).expect("a model") {
+        let mut out = AlignedBuf::zeroed(len);
+        assert_eq!(blob::encode(&spec, &tensors, &mut out), Err(EncodeError::BufferTooSmall));
+    }
+    assert_eq!(EncodeError::BufferTooSmall.to_string(), "the model does not fit into the buffer");
+}
