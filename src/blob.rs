@@ -8,7 +8,7 @@ use crate::error::{EncodeError, HeaderError, LoadError};
 use crate::kernels::pack;
 use crate::layer::{InputSpec, Layer, MAX_LAYERS};
 use crate::ops;
-use crate::plan::{Plan, Steps};
+use crate::plan::{Plan, PlanError, Steps};
 use serde::{Deserialize, Serialize};
 
 /// The first bytes of every model.
@@ -158,8 +158,10 @@ pub(crate) fn parse(blob: &[u8]) -> Result<Parsed<'_>, LoadError> {
     if !rest.is_empty() {
         return Err(LoadError::InvalidHeader(HeaderError::TrailingBytes));
     }
-    let plan = Plan::new(header.input.shape, &header.layers)
-        .map_err(|(index, error)| LoadError::InvalidLayer { index, error })?;
+    let plan = Plan::new(header.input.shape, &header.layers).map_err(|error| match error {
+        PlanError::Input => LoadError::InvalidHeader(HeaderError::InputShape),
+        PlanError::Layer(index, error) => LoadError::InvalidLayer { index, error },
+    })?;
     check_labels(header.labels, plan.output_len)?;
     if weights.len() != plan.weight_bytes as usize {
         return Err(LoadError::WrongWeightLength { found: weights.len(), expected: plan.weight_bytes as usize });
@@ -195,6 +197,8 @@ fn check_header(header: &Header<'_>) -> Result<(), LoadError> {
     let layers = header.layers.len();
     let error = if !(header.input.scale.is_finite() && header.input.offset.is_finite()) {
         HeaderError::InputScale
+    } else if header.labels.len() > MAX_LABEL_BYTES {
+        HeaderError::Labels
     } else if layers == 0 {
         HeaderError::NoLayers
     } else if !matches!(header.members.as_slice(), [one] if usize::from(*one) == layers) {
@@ -302,8 +306,10 @@ fn layout(spec: &ModelSpec<'_>) -> Result<(Layout, Labels), EncodeError> {
     if !(spec.input.scale.is_finite() && spec.input.offset.is_finite()) {
         return Err(EncodeError::InputScale);
     }
-    let plan = Plan::new(spec.input.shape, spec.layers)
-        .map_err(|(index, error)| EncodeError::InvalidLayer { index, error })?;
+    let plan = Plan::new(spec.input.shape, spec.layers).map_err(|error| match error {
+        PlanError::Input => EncodeError::InputShape,
+        PlanError::Layer(index, error) => EncodeError::InvalidLayer { index, error },
+    })?;
     let labels = stored_labels(spec, plan.output_len)?;
     let size = |bytes: Result<usize, _>| bytes.map_err(|_| EncodeError::BufferTooSmall);
     let header = size(postcard::experimental::serialized_size(&header(spec, &labels, &[])?))?;

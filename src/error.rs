@@ -95,8 +95,12 @@ pub enum LoadError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
+    /// A dimension of the input is 0, or it has more values than the format allows.
+    InputShape,
     /// The scale or the offset of the input is infinite or NaN.
     InputScale,
+    /// The labels are longer together than the format allows.
+    Labels,
     /// There are no layers.
     NoLayers,
     /// The members' layer counts do not add up to the layers, or there are several members, which this version cannot run.
@@ -149,7 +153,9 @@ impl core::error::Error for LoadError {}
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::InputShape => "the input has a dimension of 0, or more values than the format allows",
             Self::InputScale => "the input's scale and offset must be finite",
+            Self::Labels => "the labels are longer than the format allows",
             Self::NoLayers => "there are no layers",
             Self::Members => "the members' layer counts do not make one network of all layers",
             Self::Padding => "the padding before the weights is not as it should be",
@@ -213,6 +219,8 @@ pub enum EncodeError {
     },
     /// The labels are not as many as the outputs; or there are too many or too long ones; or one holds a line break.
     Labels,
+    /// A dimension of the input is 0, or it has more values than the format allows.
+    InputShape,
     /// The scale or the offset of the input is infinite or NaN.
     InputScale,
     /// There are not as many tensors as layers with weights.
@@ -241,6 +249,7 @@ impl fmt::Display for EncodeError {
                 "labels must be as many as the outputs, without line breaks, and at most {} bytes together",
                 crate::blob::MAX_LABEL_BYTES
             ),
+            Self::InputShape => f.write_str("the input has a dimension of 0, or more values than the format allows"),
             Self::InputScale => f.write_str("the input's scale and offset must be finite"),
             Self::TensorCount { found } => write!(f, "{found} tensors are not one for each layer with weights"),
             Self::TensorShape { index } => {

@@ -164,7 +164,7 @@ pub enum Layer {
     Conv2d(Conv2d),
     /// 2-D max pooling.
     MaxPool2d(MaxPool2d),
-    /// `exp(x_i) / Σ exp(x_j)` over all values. Only as the last layer: the values before it are the logits.
+    /// `exp(x_i) / Σ exp(x_j)` over all values. Only as the last layer, behind another: the values before it are the logits.
     Softmax,
 }
 
@@ -321,8 +321,8 @@ pub enum LayerError {
     WindowTooLarge,
     /// A dimension over 65,535, more than [`MAX_ELEMENTS`] values, or a weight section beyond 4 GiB.
     TooLarge,
-    /// A softmax that is not the last layer.
-    SoftmaxNotLast,
+    /// A softmax that is not the last layer, or that is the only one.
+    SoftmaxMisplaced,
 }
 
 impl core::fmt::Display for LayerError {
@@ -331,7 +331,7 @@ impl core::fmt::Display for LayerError {
             Self::ZeroSize => f.write_str("a size or stride of 0"),
             Self::WindowTooLarge => f.write_str("a window larger than its input"),
             Self::TooLarge => f.write_str("larger than the format's limits"),
-            Self::SoftmaxNotLast => f.write_str("a softmax that is not the last layer"),
+            Self::SoftmaxMisplaced => f.write_str("a softmax that is not the last layer, or the only one"),
         }
     }
 }

@@ -280,7 +280,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         let mut held = 0;
         for step in self.steps().take(layers) {
             let made = step.output.elements()? as usize;
-            if plan::in_place(step.layer) && place != Place::Input {
+            if plan::in_place(step.layer) {
                 let (values, _, _) = plan::split(arena, place, held, 0)?;
                 self.overwrite(&step, values);
             } else {
@@ -315,11 +315,6 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                     Input::F32(values) => Self::max_pool2d(step, pool, Inputs::plain(values), target),
                     Input::U8(bytes) => Self::max_pool2d(step, pool, self.scaled(bytes), target),
                 }
-                Some(())
-            }
-            Layer::Softmax => {
-                self.copy(source, target);
-                self.overwrite(step, target);
                 Some(())
             }
             _ => None,
@@ -361,16 +356,6 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     /// Bytes of the input, with what they stand for.
     fn scaled<'i>(&self, bytes: &'i [u8]) -> Inputs<'i, u8> {
         Inputs { values: bytes, scale: self.parsed.input.scale, offset: self.parsed.input.offset }
-    }
-
-    fn copy(&self, source: Input<'_>, target: &mut [f32]) {
-        let InputSpec { scale, offset, .. } = self.parsed.input;
-        match source {
-            Input::F32(values) => target.iter_mut().zip(values).for_each(|(to, value)| *to = *value),
-            Input::U8(bytes) => {
-                target.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte.value(scale, offset));
-            }
-        }
     }
 
     /// The part of an activation that is more than a bound.

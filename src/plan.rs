@@ -20,18 +20,20 @@ pub(crate) struct Step<'m> {
 #[derive(Clone, Debug)]
 pub(crate) struct Steps<'m> {
     layers: core::slice::Iter<'m, Layer>,
+    first: bool,
     shape: Shape,
     tensor_offset: u32,
 }
 
 impl<'m> Steps<'m> {
     pub(crate) fn new(input: Shape, layers: &'m [Layer]) -> Self {
-        Self { layers: layers.iter(), shape: input, tensor_offset: 0 }
+        Self { layers: layers.iter(), first: true, shape: input, tensor_offset: 0 }
     }
 
     fn step(&mut self, layer: &'m Layer) -> Result<Step<'m>, LayerError> {
-        if matches!(layer, Layer::Softmax) && !self.layers.as_slice().is_empty() {
-            return Err(LayerError::SoftmaxNotLast);
+        let (first, last) = (self.first, self.layers.as_slice().is_empty());
+        if matches!(layer, Layer::Softmax) && (first || !last) {
+            return Err(LayerError::SoftmaxMisplaced);
         }
         let step = Step {
             layer,
@@ -40,6 +42,7 @@ impl<'m> Steps<'m> {
             tensor_offset: self.tensor_offset,
             tensor_bytes: tensor_bytes(layer, self.shape)?,
         };
+        self.first = false;
         self.shape = step.output;
         self.tensor_offset = step.tensor_offset.checked_add(step.tensor_bytes).ok_or(LayerError::TooLarge)?;
         Ok(step)
@@ -64,20 +67,26 @@ pub(crate) struct Plan {
     pub(crate) ops: u32,
 }
 
-/// Why there is no plan: the index of the layer at fault, and its fault. Layer 0 stands for a bad input shape too.
-pub(crate) type PlanError = (usize, LayerError);
+/// Why there is no plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PlanError {
+    /// The shape of the input has a 0 in it, or too many values.
+    Input,
+    /// The layer of that index cannot be.
+    Layer(usize, LayerError),
+}
 
 impl Plan {
     pub(crate) fn new(input: Shape, layers: &[Layer]) -> Result<Self, PlanError> {
-        let input_len = input.elements().ok_or((0, LayerError::TooLarge))?;
+        let input_len = input.elements().ok_or(PlanError::Input)?;
         let mut plan = Self { input_len, output_len: input_len, scratch_bytes: 0, weight_bytes: 0, ops: 0 };
         // The input stays where the caller has it, so the first layer needs room for its output only.
         let mut held = 0;
         for (index, step) in Steps::new(input, layers).enumerate() {
-            let step = step.map_err(|error| (index, error))?;
-            let made = step.output.elements().ok_or((index, LayerError::TooLarge))?;
+            let step = step.map_err(|error| PlanError::Layer(index, error))?;
+            let made = step.output.elements().ok_or(PlanError::Layer(index, LayerError::TooLarge))?;
             // At most 2 * MAX_ELEMENTS values of four bytes.
-            let values = if in_place(step.layer) && held > 0 { held } else { held + made };
+            let values = if in_place(step.layer) { held } else { held + made };
             plan.scratch_bytes = plan.scratch_bytes.max(values * 4);
             plan.weight_bytes = step.tensor_offset + step.tensor_bytes;
             plan.ops |= step.layer.ops();

@@ -50,7 +50,10 @@ impl<F: Function> Kernel for Map<'_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize>(self, token: V::Token) {
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize, const WINDOWS: usize>(
+        self,
+        token: V::Token,
+    ) {
         for chunk in self.0.chunks_mut(V::LANES) {
             F::apply(token, V::load(token, chunk)).store(chunk);
         }

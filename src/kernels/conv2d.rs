@@ -1,13 +1,15 @@
 //! 2-D convolution, direct: no im2col buffer, and the pooling that follows happens in registers.
 //!
 //! Activations are `[H, W, C]`, so a window of `kh × kw` positions is `kh` runs of `kw · C` neighbouring values, and a
-//! convolution is the dense layer's inner loop, once per run.
+//! convolution is the dense layer's inner loop with several runs. A tile's rows are windows: neighbouring ones, or those
+//! that are pooled together.
 
 use super::backend::tile::{Element, Inputs, Operands, Tile, accumulate};
 use super::backend::{Backend, Kernel};
 use super::pack::{Columns, Panels};
 use super::vector::Vector;
 use crate::layer::{Conv2d, Shape};
+use core::ops::Range;
 
 /// `out = max(floor, pool(x ⋆ W + b))`, where `pool` is the largest sum of each `conv.pool` window.
 ///
@@ -31,10 +33,11 @@ pub(crate) fn conv2d<E: Element>(
         kernel: conv.kernel.map(i32::from),
         stride: conv.stride.map(i32::from),
         origin: [-i32::from(conv.padding.top), -i32::from(conv.padding.left)],
+        pool: conv.pool.map(i32::from),
+        output_width: i32::from(output.width),
     };
-    let fits = x.values.len() == geometry.elements() && weights.inputs() == geometry.window();
-    if fits {
-        backend.dispatch(ConvKernel { x, geometry, pool: conv.pool.map(i32::from), output, weights, floor, out });
+    if x.values.len() == geometry.elements() && weights.inputs() == geometry.window() {
+        backend.dispatch(ConvKernel { x, geometry, weights, floor, out });
     }
 }
 
@@ -48,6 +51,9 @@ struct Geometry {
     stride: [i32; 2],
     /// Row and column of the first window; negative where it begins in the padding.
     origin: [i32; 2],
+    pool: [i32; 2],
+    /// Positions per row of the output, after pooling.
+    output_width: i32,
 }
 
 /// The row and column of a window's first value.
@@ -63,16 +69,34 @@ impl Geometry {
         kh as usize * kw as usize * self.channels
     }
 
+    /// How many windows are pooled to one output.
     #[inline(always)]
-    fn corner(&self, row: i32, column: i32) -> Corner {
-        [self.origin[0] + row * self.stride[0], self.origin[1] + column * self.stride[1]]
+    fn pooled(&self) -> i32 {
+        let [ph, pw] = self.pool;
+        ph * pw
     }
 
-    /// Whether the whole window lies within the input.
+    /// The corner of window `index` (row by row) of the windows that are pooled to an output.
     #[inline(always)]
-    fn inside(&self, [row, column]: Corner) -> bool {
-        let [kh, kw] = self.kernel;
-        row >= 0 && column >= 0 && row + kh <= self.height && column + kw <= self.width
+    fn corner(&self, [row, column]: Corner, index: i32) -> Corner {
+        let ([ph, pw], [sh, sw], [top, left]) = (self.pool, self.stride, self.origin);
+        let down = index.checked_div(pw).unwrap_or(0);
+        let right = index - down * pw;
+        [top + (row * ph + down) * sh, left + (column * pw + right) * sw]
+    }
+
+    /// The rows of a window that lie within the input.
+    #[inline(always)]
+    fn rows_inside(&self, row: i32) -> Range<i32> {
+        let [kh, _] = self.kernel;
+        (-row).clamp(0, kh)..(self.height - row).clamp(0, kh)
+    }
+
+    /// The columns of a window that lie within the input.
+    #[inline(always)]
+    fn columns_inside(&self, column: i32) -> Range<i32> {
+        let [_, kw] = self.kernel;
+        (-column).clamp(0, kw)..(self.width - column).clamp(0, kw)
     }
 
     /// The index of a position's first channel.
@@ -85,8 +109,6 @@ impl Geometry {
 struct ConvKernel<'a, E> {
     x: Inputs<'a, E>,
     geometry: Geometry,
-    pool: [i32; 2],
-    output: Shape,
     weights: Panels<'a>,
     floor: f32,
     out: &'a mut [f32],
@@ -96,42 +118,23 @@ impl<E: Element> Kernel for ConvKernel<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize>(self, token: V::Token) {
-        let Self { x, geometry, pool, output, weights, floor, out } = self;
-        // Neither is ever 0, but the compiler does not know, and `chunks` of 0 would panic.
-        let filters = weights.outputs().max(1);
-        let row_len = (usize::from(output.width) * filters).max(1);
-        let sums = Sums { x, geometry, token };
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize, const WINDOWS: usize>(
+        self,
+        token: V::Token,
+    ) {
+        let Self { x, geometry, weights, floor, out } = self;
+        let sums = Sums { x, geometry, token, floor, filters: weights.outputs() };
         let mut first = 0;
-        while let Some(columns) = weights.columns::<1>(V::LANES, first) {
-            for (row, out) in out.chunks_exact_mut(row_len).enumerate() {
-                for (column, out) in out.chunks_exact_mut(filters).enumerate() {
-                    let out = out.get_mut(first..filters.min(first + V::LANES)).unwrap_or_default();
-                    let windows = PoolWindows { geometry, pool, row: row as i32, column: column as i32 };
-                    sums.position::<V, ROWS>(&columns, &windows, floor, out);
-                }
+        if COLUMNS > 1 {
+            while let Some(columns) = weights.columns::<2>(V::LANES, first) {
+                sums.map::<V, WINDOWS, 2>(&columns, out);
+                first += 2 * V::LANES;
             }
+        }
+        while let Some(columns) = weights.columns::<1>(V::LANES, first) {
+            sums.map::<V, WINDOWS, 1>(&columns, out);
             first += V::LANES;
         }
-    }
-}
-
-/// The windows whose largest sum makes one output position.
-struct PoolWindows {
-    geometry: Geometry,
-    pool: [i32; 2],
-    row: i32,
-    column: i32,
-}
-
-impl PoolWindows {
-    /// The corner of window `index`, counted row by row; `None` behind the last.
-    #[inline(always)]
-    fn corner(&self, index: i32) -> Option<Corner> {
-        let [ph, pw] = self.pool;
-        let row = index.checked_div(pw)?;
-        let column = index - row * pw;
-        (row < ph).then(|| self.geometry.corner(self.row * ph + row, self.column * pw + column))
     }
 }
 
@@ -139,94 +142,220 @@ struct Sums<'a, E, T> {
     x: Inputs<'a, E>,
     geometry: Geometry,
     token: T,
+    floor: f32,
+    filters: usize,
 }
 
 impl<E: Element, T: Copy> Sums<'_, E, T> {
-    /// One vector of outputs of one position.
+    /// Some columns of the whole output.
     #[inline(always)]
-    fn position<V: Vector<Token = T>, const ROWS: usize>(
+    fn map<V: Vector<Token = T>, const WINDOWS: usize, const COLUMNS: usize>(
         &self,
-        columns: &Columns<'_, 1>,
-        windows: &PoolWindows,
-        floor: f32,
+        columns: &Columns<'_, COLUMNS>,
         out: &mut [f32],
     ) {
-        let mut largest = V::splat(self.token, f32::NEG_INFINITY);
-        let mut index = 0;
-        while let Some(corner) = windows.corner(index) {
-            let group: [Option<Corner>; ROWS] = core::array::from_fn(|r| windows.corner(index + r as i32));
-            if let Some(corners) = self.all_inside(group) {
-                for [sum] in self.windows::<V, ROWS>(columns, corners) {
-                    largest = largest.pool(sum);
-                }
-                index += ROWS as i32;
-            } else {
-                largest = largest.pool(self.clipped_window::<V>(columns, corner));
-                index += 1;
+        // Never 0, but the compiler does not know, and chunks of 0 would panic.
+        let row_len = (self.geometry.output_width as usize * self.filters).max(1);
+        for (row, out) in out.chunks_exact_mut(row_len).enumerate() {
+            match self.geometry.pooled() {
+                1 => self.row::<V, WINDOWS, 1, COLUMNS>(columns, row as i32, out),
+                4 if WINDOWS > 4 => self.row::<V, WINDOWS, 4, COLUMNS>(columns, row as i32, out),
+                _ => self.pooled_row::<V, WINDOWS, COLUMNS>(columns, row as i32, out),
             }
         }
-        V::splat(self.token, floor).max(largest).store(out);
     }
 
+    /// A row of outputs, of each of which `POOLED` windows are pooled: `WINDOWS / POOLED` outputs at a time.
     #[inline(always)]
-    fn all_inside<const ROWS: usize>(&self, group: [Option<Corner>; ROWS]) -> Option<[Corner; ROWS]> {
-        let mut corners = [[0; 2]; ROWS];
-        for (to, corner) in corners.iter_mut().zip(group) {
-            *to = corner.filter(|corner| self.geometry.inside(*corner))?;
-        }
-        Some(corners)
-    }
-
-    /// The sums of `ROWS` windows that lie within the input.
-    #[inline(always)]
-    fn windows<V: Vector<Token = T>, const ROWS: usize>(
+    fn row<V: Vector<Token = T>, const WINDOWS: usize, const POOLED: usize, const COLUMNS: usize>(
         &self,
-        columns: &Columns<'_, 1>,
-        corners: [Corner; ROWS],
-    ) -> Tile<V, ROWS, 1> {
-        let Geometry { kernel: [kh, kw], channels, .. } = self.geometry;
-        let mut tile = [[self.bias(columns)]; ROWS];
-        let run = kw as usize * channels;
-        for ky in 0..kh {
-            let starts = corners.map(|[row, column]| self.geometry.index(row + ky, column));
-            self.run(columns, ky as usize * run, run, starts, &mut tile);
+        columns: &Columns<'_, COLUMNS>,
+        row: i32,
+        out: &mut [f32],
+    ) {
+        let last = self.geometry.output_width - 1;
+        let mut column = 0;
+        while column <= last {
+            // Outputs that are not there are computed as copies of the last, and dropped.
+            let corners: [Corner; WINDOWS] = core::array::from_fn(|window| {
+                let column = (column + (window / POOLED) as i32).min(last);
+                self.geometry.corner([row, column], (window % POOLED) as i32)
+            });
+            if let Some(rows) = self.whole(&corners) {
+                let tile = self.windows::<V, WINDOWS, COLUMNS>(columns, &corners, rows);
+                for (windows, out) in tile.chunks(POOLED.max(1)).zip(self.outputs(out, column)) {
+                    let pooled = self.pool::<V, COLUMNS>(windows);
+                    self.store(columns, &pooled, out);
+                }
+                column += (WINDOWS / POOLED) as i32;
+            } else {
+                self.border::<V, COLUMNS>(columns, [row, column], out);
+                column += 1;
+            }
         }
+    }
+
+    /// A row of outputs, of each of which any number of windows are pooled, `WINDOWS` at a time.
+    #[inline(always)]
+    fn pooled_row<V: Vector<Token = T>, const WINDOWS: usize, const COLUMNS: usize>(
+        &self,
+        columns: &Columns<'_, COLUMNS>,
+        row: i32,
+        out: &mut [f32],
+    ) {
+        let last = self.geometry.pooled() - 1;
+        'outputs: for column in 0..self.geometry.output_width {
+            let mut pooled = [V::splat(self.token, f32::NEG_INFINITY); COLUMNS];
+            for first in (0..=last).step_by(WINDOWS) {
+                // Windows that are not there are computed as copies of the last, which changes no maximum.
+                let corners: [Corner; WINDOWS] = core::array::from_fn(|window| {
+                    self.geometry.corner([row, column], (first + window as i32).min(last))
+                });
+                let Some(rows) = self.whole(&corners) else {
+                    self.border::<V, COLUMNS>(columns, [row, column], out);
+                    continue 'outputs;
+                };
+                let tile = self.windows::<V, WINDOWS, COLUMNS>(columns, &corners, rows);
+                for (largest, sum) in pooled.iter_mut().zip(self.pool::<V, COLUMNS>(&tile)) {
+                    *largest = largest.pool(sum);
+                }
+            }
+            if let Some(out) = self.outputs(out, column).next() {
+                self.store(columns, &pooled, out);
+            }
+        }
+    }
+
+    /// One output, of which windows may reach into the padding: one window after the other.
+    #[inline(always)]
+    fn border<V: Vector<Token = T>, const COLUMNS: usize>(
+        &self,
+        columns: &Columns<'_, COLUMNS>,
+        [row, column]: Corner,
+        out: &mut [f32],
+    ) {
+        let mut pooled = [V::splat(self.token, f32::NEG_INFINITY); COLUMNS];
+        for window in 0..self.geometry.pooled() {
+            let sums = self.clipped_window::<V, COLUMNS>(columns, self.geometry.corner([row, column], window));
+            for (largest, sum) in pooled.iter_mut().zip(sums) {
+                *largest = largest.pool(sum);
+            }
+        }
+        if let Some(out) = self.outputs(out, column).next() {
+            self.store(columns, &pooled, out);
+        }
+    }
+
+    /// The outputs of a row, position by position, from `column` on.
+    #[inline(always)]
+    fn outputs<'o>(&self, row: &'o mut [f32], column: i32) -> impl Iterator<Item = &'o mut [f32]> {
+        row.chunks_exact_mut(self.filters.max(1)).skip(column as usize)
+    }
+
+    /// The largest of the windows' sums.
+    #[inline(always)]
+    fn pool<V: Vector<Token = T>, const COLUMNS: usize>(&self, windows: &[[V; COLUMNS]]) -> [V; COLUMNS] {
+        let mut windows = windows.iter();
+        let mut pooled = windows.next().copied().unwrap_or([V::splat(self.token, f32::NEG_INFINITY); COLUMNS]);
+        for sums in windows {
+            for (largest, sum) in pooled.iter_mut().zip(sums) {
+                *largest = largest.pool(*sum);
+            }
+        }
+        pooled
+    }
+
+    #[inline(always)]
+    fn store<V: Vector<Token = T>, const COLUMNS: usize>(
+        &self,
+        columns: &Columns<'_, COLUMNS>,
+        sums: &[V; COLUMNS],
+        out: &mut [f32],
+    ) {
+        let floor = V::splat(self.token, self.floor);
+        let out = out.get_mut(columns.first..).unwrap_or_default();
+        for (sum, out) in sums.iter().zip(out.chunks_mut(V::LANES)) {
+            floor.max(*sum).store(out);
+        }
+    }
+
+    /// Whether all windows lie within the input from left to right, and reach equally far beyond it above and below: then
+    /// the rows of the windows that lie within it.
+    #[inline(always)]
+    fn whole<const WINDOWS: usize>(&self, corners: &[Corner; WINDOWS]) -> Option<Range<i32>> {
+        let [_, kw] = self.geometry.kernel;
+        let (&[row, _], _) = corners.split_first()?;
+        let rows = self.geometry.rows_inside(row);
+        let whole = |[row, column]: &Corner| {
+            self.geometry.columns_inside(*column) == (0..kw) && self.geometry.rows_inside(*row) == rows
+        };
+        (!rows.is_empty() && corners.iter().all(whole)).then_some(rows)
+    }
+
+    /// The sums of windows of which the `rows` lie within the input.
+    #[inline(always)]
+    fn windows<V: Vector<Token = T>, const WINDOWS: usize, const COLUMNS: usize>(
+        &self,
+        columns: &Columns<'_, COLUMNS>,
+        corners: &[Corner; WINDOWS],
+        rows: Range<i32>,
+    ) -> Tile<V, WINDOWS, COLUMNS> {
+        let Geometry { kernel: [_, kw], channels, .. } = self.geometry;
+        let mut tile = [self.bias(columns); WINDOWS];
+        let len = kw as usize * channels;
+        let starts = corners.map(|[row, column]| self.geometry.index(row + rows.start, column));
+        self.add(columns, starts, rows.start as usize * len, rows.len(), len, &mut tile);
         tile
     }
 
-    /// The sum of one window, of which parts may lie in the padding, where the input counts as 0.
+    /// The sums of one window, of which parts may lie in the padding, where the input counts as 0.
     #[inline(always)]
-    fn clipped_window<V: Vector<Token = T>>(&self, columns: &Columns<'_, 1>, [row, column]: Corner) -> V {
-        let Geometry { kernel: [kh, kw], channels, height, width, .. } = self.geometry;
-        let mut tile = [[self.bias(columns)]];
-        let (left, right) = (column.max(0), (column + kw).min(width));
-        for ky in (0..kh).filter(|ky| (0..height).contains(&(row + ky)) && left < right) {
-            let first = (ky * kw + (left - column)) as usize * channels;
-            let run = (right - left) as usize * channels;
-            self.run(columns, first, run, [self.geometry.index(row + ky, left)], &mut tile);
-        }
-        let [[sum]] = tile;
-        sum
-    }
-
-    #[inline(always)]
-    fn bias<V: Vector<Token = T>>(&self, columns: &Columns<'_, 1>) -> V {
-        let [start] = columns.starts;
-        V::load(self.token, columns.data.get(start..).unwrap_or_default())
-    }
-
-    /// Adds the products of `len` neighbouring inputs of each window with the weights from input `first` of the window on.
-    #[inline(always)]
-    fn run<V: Vector<Token = T>, const ROWS: usize>(
+    fn clipped_window<V: Vector<Token = T>, const COLUMNS: usize>(
         &self,
-        columns: &Columns<'_, 1>,
+        columns: &Columns<'_, COLUMNS>,
+        [row, column]: Corner,
+    ) -> [V; COLUMNS] {
+        let Geometry { kernel: [_, kw], channels, .. } = self.geometry;
+        let mut tile = [self.bias(columns)];
+        let inside = self.geometry.columns_inside(column);
+        for ky in self.geometry.rows_inside(row) {
+            if !inside.is_empty() {
+                let start = self.geometry.index(row + ky, column + inside.start);
+                let first = (ky * kw + inside.start) as usize * channels;
+                self.add(columns, [start], first, 1, inside.len() * channels, &mut tile);
+            }
+        }
+        let [sums] = tile;
+        sums
+    }
+
+    #[inline(always)]
+    fn bias<V: Vector<Token = T>, const COLUMNS: usize>(&self, columns: &Columns<'_, COLUMNS>) -> [V; COLUMNS] {
+        columns.starts.map(|start| V::load(self.token, columns.data.get(start..).unwrap_or_default()))
+    }
+
+    /// Adds the products of `runs` runs of `len` neighbouring inputs, from `starts` on and a row of the input apart, with
+    /// the weights from input `first` of the window on.
+    #[inline(always)]
+    fn add<V: Vector<Token = T>, const WINDOWS: usize, const COLUMNS: usize>(
+        &self,
+        columns: &Columns<'_, COLUMNS>,
+        starts: [usize; WINDOWS],
         first: usize,
+        runs: usize,
         len: usize,
-        rows: [usize; ROWS],
-        tile: &mut Tile<V, ROWS, 1>,
+        tile: &mut Tile<V, WINDOWS, COLUMNS>,
     ) {
-        let weights = columns.data.get((1 + first) * columns.width..).unwrap_or_default();
-        let stride = columns.width;
-        accumulate(self.token, &Operands { inputs: self.x, rows, weights, columns: columns.starts, stride, len }, tile);
+        let operands = Operands {
+            inputs: self.x,
+            rows: starts,
+            weights: columns.data.get((1 + first) * columns.width..).unwrap_or_default(),
+            columns: columns.starts,
+            stride: columns.width,
+            runs,
+            pitch: self.geometry.width as usize * self.geometry.channels,
+            len,
+        };
+        accumulate(self.token, &operands, tile);
     }
 }

@@ -75,7 +75,10 @@ impl Kernel for DenseKernel<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize>(mut self, token: V::Token) {
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize, const WINDOWS: usize>(
+        mut self,
+        token: V::Token,
+    ) {
         if self.rows == 1 {
             return self.columns::<V, 1, SINGLE>(token);
         }
@@ -166,6 +169,8 @@ impl DenseKernel<'_> {
             weights: columns.data.get((1 + first) * columns.width..).unwrap_or_default(),
             columns: columns.starts,
             stride: columns.width,
+            runs: 1,
+            pitch: 0,
             len,
         };
         accumulate(token, &operands, &mut tile);

@@ -11,6 +11,8 @@ pub(crate) trait Vector: Copy {
     const LANES: usize;
     /// How many independent sums keep the processor's multiply-add units busy: their latency times their number.
     const CHAINS: usize;
+    /// Whether speed is worth a copy of the inner loop for each common window size.
+    const UNROLL: bool;
 
     /// The same value in every lane.
     fn splat(token: Self::Token, value: f32) -> Self;

@@ -24,7 +24,7 @@ pub(super) fn call<K: Kernel>(token: Token, kernel: K) -> K::Output {
     #[target_feature(enable = "avx2,fma")]
     fn with_features<K: Kernel>(token: Token, kernel: K) -> K::Output {
         // Twelve sums, two weights and an input: fifteen of the sixteen registers.
-        kernel.run::<F32x8, 6, 2, 8>(token)
+        kernel.run::<F32x8, 6, 2, 8, 4>(token)
     }
     // SAFETY: the token proves that the processor has the features.
     unsafe { with_features(token, kernel) }
@@ -49,6 +49,7 @@ impl Vector for F32x8 {
     type Token = Token;
     const LANES: usize = 8;
     const CHAINS: usize = 8;
+    const UNROLL: bool = true;
 
     #[inline(always)]
     fn splat(_: Token, value: f32) -> Self {

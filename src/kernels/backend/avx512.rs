@@ -24,7 +24,7 @@ pub(super) fn call<K: Kernel>(token: Token, kernel: K) -> K::Output {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     fn with_features<K: Kernel>(token: Token, kernel: K) -> K::Output {
         // Twenty-four sums, four weights and an input: twenty-nine of the thirty-two registers.
-        kernel.run::<F32x16, 6, 4, 8>(token)
+        kernel.run::<F32x16, 6, 4, 8, 8>(token)
     }
     // SAFETY: the token proves that the processor has the features.
     unsafe { with_features(token, kernel) }
@@ -45,6 +45,7 @@ impl Vector for F32x16 {
     type Token = Token;
     const LANES: usize = 16;
     const CHAINS: usize = 8;
+    const UNROLL: bool = true;
 
     #[inline(always)]
     fn splat(_: Token, value: f32) -> Self {

@@ -18,8 +18,11 @@ use crate::kernels::vector::Vector;
 /// A kernel, ready to run on whichever backend is chosen.
 pub(crate) trait Kernel {
     type Output;
-    /// Runs the kernel with vectors `V`, on tiles of `ROWS` rows and `COLUMNS` vectors, or of one row and `SINGLE` vectors.
-    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize>(
+    /// Runs the kernel with vectors `V`, on tiles of these shapes:
+    /// - `ROWS` rows of inputs and `COLUMNS` vectors of outputs,
+    /// - a single row and `SINGLE` vectors,
+    /// - `WINDOWS` windows of a convolution and up to two vectors.
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize, const WINDOWS: usize>(
         self,
         token: V::Token,
     ) -> Self::Output;

@@ -13,6 +13,8 @@ const ROWS: usize = 4;
 const COLUMNS: usize = 1;
 /// Vectors of a single row.
 const SINGLE: usize = 4;
+/// Windows of a convolution.
+const WINDOWS: usize = 4;
 
 /// Any processor will do.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +22,7 @@ pub(crate) struct Token(());
 
 #[inline(always)]
 pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<F32x4, ROWS, COLUMNS, SINGLE>(Token(()))
+    kernel.run::<F32x4, ROWS, COLUMNS, SINGLE, WINDOWS>(Token(()))
 }
 
 #[derive(Clone, Copy)]
@@ -38,6 +40,7 @@ impl Vector for F32x4 {
     type Token = Token;
     const LANES: usize = 4;
     const CHAINS: usize = 1;
+    const UNROLL: bool = cfg!(not(target_os = "none"));
 
     #[inline(always)]
     fn splat(_: Token, value: f32) -> Self {

@@ -50,20 +50,31 @@ pub(crate) struct Operands<'a, E, const ROWS: usize, const COLUMNS: usize> {
     pub(crate) columns: [usize; COLUMNS],
     /// From the weights of one input to those of the next.
     pub(crate) stride: usize,
-    /// How many inputs, and rows of weights.
+    /// How many runs of inputs that lie next to each other, and how far apart the runs begin. Their weights follow each
+    /// other without a gap.
+    pub(crate) runs: usize,
+    pub(crate) pitch: usize,
+    /// How many inputs, and rows of weights, a run has.
     pub(crate) len: usize,
 }
 
 impl<E, const ROWS: usize, const COLUMNS: usize> Operands<'_, E, ROWS, COLUMNS> {
-    /// Whether every access to `len` inputs, and to `len` times `lanes` weights of each column, lies within the slices.
+    /// Whether every access lies within the slices, where a column is `lanes` wide.
     #[inline(always)]
     fn fit(&self, lanes: usize) -> bool {
-        let within = |start: usize, len: usize, slice: usize| start <= slice && len <= slice - start;
-        let last_row = self.len.saturating_sub(1).checked_mul(self.stride).and_then(|row| row.checked_add(lanes));
-        let Some(extent) = last_row else { return false };
-        let inputs_fit = self.rows.iter().all(|row| within(*row, self.len, self.inputs.values.len()));
-        inputs_fit && self.columns.iter().all(|column| within(*column, extent, self.weights.len()))
+        let inputs = extent(self.runs, self.pitch, self.len);
+        let weights = self.runs.checked_mul(self.len).and_then(|rows| extent(rows, self.stride, lanes));
+        let (Some(inputs), Some(weights)) = (inputs, weights) else { return false };
+        let within = |start: usize, extent: usize, slice: usize| start <= slice && extent <= slice - start;
+        self.rows.iter().all(|row| within(*row, inputs, self.inputs.values.len()))
+            && self.columns.iter().all(|column| within(*column, weights, self.weights.len()))
     }
+}
+
+/// From the first to behind the last of `count` runs of `len` values that begin `pitch` apart; `None` if there are none.
+#[inline(always)]
+fn extent(count: usize, pitch: usize, len: usize) -> Option<usize> {
+    count.checked_sub(1)?.checked_mul(pitch)?.checked_add(len)
 }
 
 /// Adds to each sum of `tile` the products of its row's inputs with its column's weights.
@@ -77,62 +88,87 @@ pub(crate) fn accumulate<V: Vector, E: Element, const ROWS: usize, const COLUMNS
     operands: &Operands<'_, E, ROWS, COLUMNS>,
     tile: &mut Tile<V, ROWS, COLUMNS>,
 ) {
-    if operands.len == 0 || !operands.fit(V::LANES) {
+    if !operands.fit(V::LANES) {
         return;
     }
-    let mut k = 0;
+    // The commonest windows, with their sizes known to the compiler, which then unrolls the loops.
+    // SAFETY: the operands fit, and the sizes are theirs.
+    unsafe {
+        match (operands.runs, operands.len) {
+            (3, 3) if V::UNROLL => runs(token, operands, 3, 3, tile),
+            (5, 5) if V::UNROLL => runs(token, operands, 5, 5, tile),
+            (count, len) => runs(token, operands, count, len, tile),
+        }
+    }
+}
+
+/// [`accumulate`] for operands that fit.
+///
+/// # Safety
+/// `operands` must fit, and `count` and `len` must be its `runs` and `len`.
+#[inline(always)]
+unsafe fn runs<V: Vector, E: Element, const ROWS: usize, const COLUMNS: usize>(
+    token: V::Token,
+    operands: &Operands<'_, E, ROWS, COLUMNS>,
+    count: usize,
+    len: usize,
+    tile: &mut Tile<V, ROWS, COLUMNS>,
+) {
     // A sum has to wait for the one before it: a small tile gets a second and more sets of sums to take turns with.
     let sets = (V::CHAINS / (ROWS * COLUMNS)).clamp(1, MAX_SETS);
-    if sets > 1 {
-        let zero = V::splat(token, 0.0);
-        let mut others: [Tile<V, ROWS, COLUMNS>; MAX_SETS - 1] = [[[zero; COLUMNS]; ROWS]; MAX_SETS - 1];
-        while k + sets <= operands.len {
-            // SAFETY: `k` and the `sets - 1` after it are less than `len`, and the operands fit.
+    let zero = V::splat(token, 0.0);
+    let mut others: [Tile<V, ROWS, COLUMNS>; MAX_SETS - 1] = [[[zero; COLUMNS]; ROWS]; MAX_SETS - 1];
+    for run in 0..count {
+        let mut k = 0;
+        while sets > 1 && k + sets <= len {
+            // SAFETY: `run < runs`, `k` and the `sets - 1` after it are less than `len`, and the operands fit.
             unsafe {
-                step(token, operands, k, tile);
+                step(token, operands, run, k, tile);
                 for (other, set) in others.iter_mut().zip(1..sets) {
-                    step(token, operands, k + set, other);
+                    step(token, operands, run, k + set, other);
                 }
             }
             k += sets;
         }
-        for other in others.iter().take(sets - 1) {
-            for (sums, more) in tile.iter_mut().flatten().zip(other.iter().flatten()) {
-                *sums = sums.add(*more);
-            }
+        while k < len {
+            // SAFETY: `run < runs`, `k < len`, and the operands fit.
+            unsafe { step(token, operands, run, k, tile) };
+            k += 1;
         }
     }
-    while k < operands.len {
-        // SAFETY: `k < len`, and the operands fit.
-        unsafe { step(token, operands, k, tile) };
-        k += 1;
+    for other in others.iter().take(sets - 1) {
+        for (sum, more) in tile.iter_mut().flatten().zip(other.iter().flatten()) {
+            *sum = sum.add(*more);
+        }
     }
 }
 
 /// The most sets of sums.
 const MAX_SETS: usize = 4;
 
-/// Adds the products of input `k`.
+/// Adds the products of input `k` of a run.
 ///
 /// # Safety
-/// `k < operands.len`, and the operands must fit.
+/// `run < operands.runs`, `k < operands.len`, and the operands must fit.
 #[inline(always)]
 unsafe fn step<V: Vector, E: Element, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
     operands: &Operands<'_, E, ROWS, COLUMNS>,
+    run: usize,
     k: usize,
     tile: &mut Tile<V, ROWS, COLUMNS>,
 ) {
     let Inputs { values, scale, offset } = operands.inputs;
-    let weights = operands.weights.as_ptr();
+    let (values, input) = (values.as_ptr(), run * operands.pitch + k);
+    let (weights, weight) = (operands.weights.as_ptr(), (run * operands.len + k) * operands.stride);
     let mut vectors = [V::splat(token, 0.0); COLUMNS];
     for (vector, column) in vectors.iter_mut().zip(operands.columns) {
-        // SAFETY: `k < len`, and the weights of a column fit (the caller's promise).
-        *vector = unsafe { V::load_from(token, weights.add(column).add(k * operands.stride)) };
+        // SAFETY: the weights of a column fit (the caller's promise).
+        *vector = unsafe { V::load_from(token, weights.add(column).add(weight)) };
     }
     for (sums, row) in tile.iter_mut().zip(operands.rows) {
-        // SAFETY: `k < len`, and the inputs of a row fit (the caller's promise).
-        let input = unsafe { *values.as_ptr().add(row).add(k) };
+        // SAFETY: the inputs of a row fit (the caller's promise).
+        let input = unsafe { *values.add(row).add(input) };
         let input = V::splat(token, input.value(scale, offset));
         for (sum, vector) in sums.iter_mut().zip(vectors) {
             *sum = input.mul_add(vector, *sum);

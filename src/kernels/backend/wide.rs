@@ -11,6 +11,8 @@ const ROWS: usize = 4;
 const COLUMNS: usize = 2;
 /// Vectors of a single row.
 const SINGLE: usize = 8;
+/// Windows of a convolution.
+const WINDOWS: usize = 4;
 
 /// `wide` uses what the target is compiled for, so any processor that runs this code at all will do.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +20,7 @@ pub(crate) struct Token(());
 
 #[inline(always)]
 pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<F32x4, ROWS, COLUMNS, SINGLE>(Token(()))
+    kernel.run::<F32x4, ROWS, COLUMNS, SINGLE, WINDOWS>(Token(()))
 }
 
 #[derive(Clone, Copy)]
@@ -28,6 +30,7 @@ impl Vector for F32x4 {
     type Token = Token;
     const LANES: usize = 4;
     const CHAINS: usize = 8;
+    const UNROLL: bool = true;
 
     #[inline(always)]
     fn splat(_: Token, value: f32) -> Self {
