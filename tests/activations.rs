@@ -4,6 +4,8 @@ mod common;
 
 use common::backends;
 use common::reference;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use thumbnet::{Backend, kernels};
 
 /// One of the library's functions, its reference, and what its documentation promises.
@@ -32,9 +34,12 @@ fn ulps(found: f32, right: f64) -> f64 {
     (f64::from(found) - right).abs() / (below * f64::from(f32::EPSILON))
 }
 
+/// The largest error of one backend, in units of the last place, and where it is.
+type Worst = (f64, f32);
+
 /// Walks through the bit patterns `first`, `first + step`, ... and fails at the first result beyond the bound.
-fn walk(function: &Function, backends: &[Backend], first: u32, step: usize) {
-    let mut worst = vec![(0.0f64, 0.0f32); backends.len()];
+fn walk(function: &Function, backends: &[Backend], first: u32, step: usize) -> Vec<Worst> {
+    let mut worst = vec![(0.0, 0.0); backends.len()];
     let patterns: Vec<u32> = (first..=u32::MAX).step_by(step).collect();
     for chunk in patterns.chunks(4093) {
         let inputs: Vec<f32> = chunk.iter().copied().map(f32::from_bits).collect();
@@ -52,6 +57,10 @@ fn walk(function: &Function, backends: &[Backend], first: u32, step: usize) {
             }
         }
     }
+    worst
+}
+
+fn print(function: &Function, backends: &[Backend], worst: &[Worst]) {
     for (backend, (error, x)) in backends.iter().zip(worst) {
         println!("{} on {}: at most {error:.3} ulp, at {x:e}", function.name, backend.name());
     }
@@ -61,7 +70,8 @@ fn walk(function: &Function, backends: &[Backend], first: u32, step: usize) {
 #[test]
 fn accurate_over_a_walk_through_all_floats() {
     for function in &FUNCTIONS {
-        walk(function, &backends(), 0, 2_053);
+        let worst = walk(function, &backends(), 0, 2_053);
+        print(function, &backends(), &worst);
     }
 }
 
@@ -89,15 +99,28 @@ fn accurate_around_the_seams() {
     }
 }
 
-/// All four billion. Takes minutes for each function: `cargo test --release --test activations -- --ignored`.
+/// All four billion, which takes an hour of one core: `cargo test --release --test activations -- --ignored --nocapture`.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes an hour of one core"]
 fn accurate_for_every_float() {
-    const PARTS: usize = 64;
+    const PARTS: u32 = 256;
+    let backends = backends();
     for function in &FUNCTIONS {
-        for part in 0..PARTS {
-            walk(function, &backends(), part as u32, PARTS);
-        }
+        let next = AtomicU32::new(0);
+        let worst = Mutex::new(vec![(0.0, 0.0); backends.len()]);
+        let work = || {
+            while let part @ 0..PARTS = next.fetch_add(1, Ordering::Relaxed) {
+                let found = walk(function, &backends, part, PARTS as usize);
+                let mut worst = worst.lock().expect("no other thread has failed");
+                worst.iter_mut().zip(found).filter(|(a, b)| b.0 > a.0).for_each(|(a, b)| *a = b);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(1, Into::into) {
+                scope.spawn(work);
+            }
+        });
+        print(function, &backends, &worst.into_inner().expect("no thread has failed"));
     }
 }
 

@@ -136,6 +136,9 @@ fn headers_that_mean_nothing_are_refused() {
     let cases = [
         (HeaderError::InputScale, scale, changed(|raw| raw.scale = f32::NAN)),
         (HeaderError::InputScale, scale, changed(|raw| raw.offset = f32::NEG_INFINITY)),
+        (HeaderError::Labels, "the labels are longer than the format allows", {
+            changed(|raw| raw.labels = [&[b'x'; MAX_LABEL_BYTES], &b"\n"[..]].concat())
+        }),
         (HeaderError::NoLayers, "there are no layers", changed(|raw| raw.layers.clear())),
         (HeaderError::Members, members, changed(|raw| raw.members.clear())),
         (HeaderError::Members, members, changed(|raw| raw.members = vec![0])),
@@ -239,7 +242,7 @@ fn layers_that_cannot_be_are_refused() {
         LayerError::ZeroSize => "a size or stride of 0",
         LayerError::WindowTooLarge => "a window larger than its input",
         LayerError::TooLarge => "larger than the format's limits",
-        LayerError::SoftmaxNotLast => "a softmax that is not the last layer",
+        LayerError::SoftmaxMisplaced => "a softmax that is not the last layer, or the only one",
         other => panic!("{other} has no message here"),
     };
     for (shape, layer, expected) in impossible_layers() {
@@ -260,8 +263,10 @@ fn layers_that_cannot_be_are_refused() {
         raw.layers = vec![layer_bytes(&dense(2, Activation::None)), vec![3], layer_bytes(&dense(2, Activation::None))];
         raw.members = vec![3];
     });
-    let expected = LoadError::InvalidLayer { index: 1, error: LayerError::SoftmaxNotLast };
-    assert_refused(&blob, expected, "layer 1 is impossible: a softmax that is not the last layer");
+    let misplaced = |index| LoadError::InvalidLayer { index, error: LayerError::SoftmaxMisplaced };
+    assert_refused(&blob, misplaced(1), "layer 1 is impossible: a softmax that is not the last layer, or the only one");
+    let blob = changed(|raw| raw.layers = vec![vec![3]]);
+    assert_refused(&blob, misplaced(0), "layer 0 is impossible: a softmax that is not the last layer, or the only one");
     // Together more than 4 GiB, though each is less.
     let layers = [dense(65_535, Activation::None); MAX_LAYERS];
     let spec = ModelSpec { input: input(1, 1, 65_535), labels: &[], layers: &layers };
@@ -273,11 +278,15 @@ fn layers_that_cannot_be_are_refused() {
 
 #[test]
 fn impossible_input_shapes_are_refused() {
+    let message = "the input has a dimension of 0, or more values than the format allows";
     for shape in [[0, 1, 3], [1, 0, 3], [1, 1, 0], [65_535, 65_535, 65_535], [1024, 1024, 2], [1025, 1024, 1]] {
         let blob = changed(|raw| raw.shape = shape);
-        assert!(Model::load(&blob).is_err(), "{shape:?}");
-        let spec = ModelSpec { input: input(shape[0], shape[1], shape[2]), labels: &[], layers: &[Layer::Softmax] };
-        assert!(blob::encoded_len(&spec).is_err(), "{shape:?}");
+        let expected = LoadError::InvalidHeader(HeaderError::InputShape);
+        assert_refused(&blob, expected, &format!("invalid header: {message}"));
+        let layers = &[dense(1, Activation::None)];
+        let spec = ModelSpec { input: input(shape[0], shape[1], shape[2]), labels: &[], layers };
+        assert_eq!(blob::encoded_len(&spec), Err(EncodeError::InputShape));
+        assert_eq!(EncodeError::InputShape.to_string(), message);
     }
 }
 

@@ -1,0 +1,135 @@
+//! Files of every version of the format, which are read for ever: see `golden/README.md`.
+
+mod common;
+
+use common::network::{Network, conv, dense, input, max_pool};
+use common::reference::{Bounded, from_bytes, from_values};
+use common::{backends, raw, run};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use thumbnet::layer::{Activation, InputSpec, Layer, Padding, Shape};
+use thumbnet::{AlignedBuf, Model};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The list of numbers in `json[key]`.
+fn numbers(json: &Value, key: &str) -> Vec<f64> {
+    let list = json[key].as_array().unwrap_or_else(|| panic!("{key} is not a list"));
+    list.iter().map(|number| number.as_f64().expect("a number")).collect()
+}
+
+#[track_caller]
+fn assert_near(found: &[f32], expected: &Value, what: &str) {
+    let tolerance = expected["tolerance"].as_f64().expect("a number");
+    let expected = numbers(expected, "output");
+    assert!(tolerance < 2e-4, "{what}: a tolerance of {tolerance} would pass anything");
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((f64::from(*found) - expected).abs() <= tolerance, "{what}: {found} is not {expected}");
+    }
+}
+
+fn check(path: &Path) {
+    let blob = AlignedBuf::from_bytes(&read(path));
+    let json: Value = serde_json::from_slice(&read(&path.with_extension("json"))).expect("valid JSON");
+    let loaded = Model::load(&blob).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let checksum = format!("{:08x}", raw::word(&blob, raw::field::CHECKSUM));
+    assert_eq!(json["checksum"], checksum, "{} was rewritten", path.display());
+    let labels: Vec<_> = (0..loaded.output_len()).map(|class| loaded.label(class)).collect();
+    assert_eq!(json["labels"], json!(labels));
+    let layers: Vec<_> = loaded.layers().map(|info| info.layer.name()).collect();
+    assert_eq!(json["layers"], json!(layers));
+
+    let values: Vec<f32> = numbers(&json["values"], "input").iter().map(|x| *x as f32).collect();
+    let bytes: Vec<u8> = numbers(&json["bytes"], "input").iter().map(|x| *x as u8).collect();
+    for backend in backends() {
+        let model = loaded.clone().with_backend(backend);
+        let what = format!("{} on {}", path.display(), backend.name());
+        assert_near(&run(&model, &values[..]), &json["values"], &what);
+        assert_near(&run(&model, &bytes[..]), &json["bytes"], &what);
+    }
+}
+
+#[test]
+fn files_of_every_version_are_read() {
+    let files: Vec<_> =
+        fs::read_dir(folder()).expect("the folder exists").map(|entry| entry.expect("a file").path()).collect();
+    let mut models: Vec<_> = files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "tnet")).collect();
+    models.sort();
+    let names: Vec<_> = models.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+    assert_eq!(names, ["v1-conv.tnet", "v1-dense.tnet"], "no file may go, and a new one belongs on this list");
+    models.iter().for_each(|path| check(path));
+}
+
+/// Every activation, and more outputs than one panel has.
+fn v1_dense() -> Network {
+    let input = InputSpec { shape: Shape::flat(6), scale: 0.0078125, offset: -1.0 };
+    let layers = [
+        dense(17, Activation::Tanh),
+        dense(18, Activation::Sigmoid),
+        dense(5, Activation::Relu),
+        dense(4, Activation::None),
+    ];
+    Network::random(input, &layers, 101).labelled(&["north", "öst", "south", "西"])
+}
+
+/// Convolutions with padding, cropping, strides and pooling, pooling by itself, and softmax.
+fn v1_conv() -> Network {
+    let mut first = conv(5, 3, Activation::Relu);
+    first.stride = [1, 2];
+    first.padding = Padding { top: 1, bottom: -1, left: 2, right: 0 };
+    let mut second = conv(19, 2, Activation::Tanh);
+    second.pool = [2, 1];
+    let layers = [
+        Layer::Conv2d(first),
+        max_pool([2, 2], [1, 1]),
+        Layer::Conv2d(second),
+        dense(3, Activation::None),
+        Layer::Softmax,
+    ];
+    Network::random(input(9, 8, 2), &layers, 102)
+}
+
+/// An input with the outputs that belong to it, and how far a correct f32 computation may be from them.
+fn example(input: Value, outputs: &[Bounded]) -> Value {
+    let output: Value = outputs.iter().map(|output| json!(output.value)).collect();
+    let tolerance = outputs.iter().map(|output| output.error).fold(0.0, f64::max);
+    json!({ "input": input, "output": output, "tolerance": tolerance })
+}
+
+fn write(name: &str, network: &Network) {
+    let path = folder().join(name).with_extension("tnet");
+    if path.exists() {
+        return println!("{} is there, and stays as it is", path.display());
+    }
+    let blob = network.encode();
+    // Numbers that are the same in decimal and in binary.
+    let input: Vec<f32> = (0..network.input_len()).map(|i| ((i * 37 + 11) % 129) as f32 / 64.0 - 1.0).collect();
+    let bytes: Vec<u8> = (0..network.input_len()).map(|i| ((i * 83 + 5) % 256) as u8).collect();
+    let labels = if network.labels.is_empty() { vec![String::new(); 3] } else { network.labels.clone() };
+    let json = json!({
+        "checksum": format!("{:08x}", raw::word(&blob, raw::field::CHECKSUM)),
+        "labels": labels,
+        "layers": network.layers.iter().map(Layer::name).collect::<Vec<_>>(),
+        "values": example(json!(input), &network.reference(from_values(&input))),
+        "bytes": example(json!(bytes), &network.reference(from_bytes(&network.input, &bytes))),
+    });
+    fs::write(path.with_extension("json"), format!("{json:#}\n")).expect("the folder can be written to");
+    fs::write(&path, &blob[..]).expect("the folder can be written to");
+    println!("wrote {}", path.display());
+}
+
+/// Writes the files that are missing; never one that is there.
+#[test]
+#[ignore = "writes files; see golden/README.md"]
+fn write_missing_files() {
+    write("v1-dense", &v1_dense());
+    write("v1-conv", &v1_conv());
+}
