@@ -79,8 +79,12 @@ impl Network {
 
     /// Takes the images named by `indices`, at most [`Self::slice_rows`], as the input of the next forward pass.
     pub fn load(&mut self, images: &Images, indices: &[usize]) {
-        let length = indices.len() * len(self.input);
-        images.load(indices, &mut self.activations[0][..length]);
+        images.load(indices, self.input_mut(indices.len()));
+    }
+
+    /// The input of the next forward pass, `[rows, H, W, C]`.
+    pub fn input_mut(&mut self, rows: usize) -> &mut [f32] {
+        &mut self.activations[0][..rows * len(self.input)]
     }
 
     /// Runs the first `rows` loaded images through the layers; gives the outputs before any softmax, `[rows, classes]`.

@@ -25,7 +25,23 @@ macro_rules! built_in {
 }
 
 /// Every built-in recipe.
-pub const BUILT_IN: &[BuiltIn] = built_in!["digits"];
+pub const BUILT_IN: &[BuiltIn] = built_in![
+    "digits",
+    "s0",
+    "s0-fixed",
+    "s1",
+    "s1-fixed",
+    "s2-sgd",
+    "s2-dropout",
+    "s2-batch",
+    "s2-batch-fixed",
+    "s3",
+    "s4",
+    "s4-exp1",
+    "s4-exp2",
+    "s4-exp3",
+    "s4-exp4",
+];
 
 /// A network and how it is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,6 @@
 
 use super::{Backward, Layer, Parameters, Pass, activation};
 use crate::gemm::{self, Matrix};
-use std::ops::Range;
 use thumbnet::layer as core;
 
 /// A convolution layer in training.
@@ -17,8 +16,12 @@ pub struct Conv2d {
     output: core::Shape,
     /// Where tanh's slope is taken, see [`activation::backward`].
     pub tanh_scale: f32,
+    /// The image at hand with its padding, or less what is cropped.
+    framed: Vec<f32>,
     /// `[positions, window]` of the image at hand.
     windows: Vec<f32>,
+    /// The gradient of `framed`; only where a layer below needs it.
+    framed_gradient: Vec<f32>,
     /// The gradient of `windows`; only where a layer below needs it.
     window_gradient: Vec<f32>,
 }
@@ -33,9 +36,12 @@ impl Conv2d {
             input,
             output,
             tanh_scale: 1.0,
+            framed: Vec::new(),
             windows: Vec::new(),
+            framed_gradient: Vec::new(),
             window_gradient: Vec::new(),
         };
+        layer.framed = vec![0.0; layer.frame().iter().product::<usize>() * usize::from(input.channels)];
         layer.windows = vec![0.0; layer.positions() * layer.window_len()];
         layer
     }
@@ -56,46 +62,92 @@ impl Conv2d {
         usize::from(self.input.height) * usize::from(self.input.width) * usize::from(self.input.channels)
     }
 
-    /// Calls `visit(window, image)` for every contiguous run of values that a window shares with the image: a range in
-    /// `windows` and one of the same length in the image. What the padding adds lies in no run.
-    fn for_each_run(&self, mut visit: impl FnMut(Range<usize>, Range<usize>)) {
-        let [kernel_height, kernel_width] = self.descriptor.kernel.map(i32::from);
-        let [down, across] = self.descriptor.stride.map(i32::from);
-        let (height, width) = (i32::from(self.input.height), i32::from(self.input.width));
+    /// Height and width of the image with its padding, or less what is cropped.
+    fn frame(&self) -> [usize; 2] {
+        let padding = self.descriptor.padding;
+        let side = |size: u16, before: i8, after: i8| (i32::from(size) + i32::from(before) + i32::from(after)) as usize;
+        [side(self.input.height, padding.top, padding.bottom), side(self.input.width, padding.left, padding.right)]
+    }
+
+    /// Calls `visit(frame, image, length)` for every row that the frame shares with the image: where the shared part
+    /// starts in either and how many values it has.
+    fn for_each_row(&self, mut visit: impl FnMut(usize, usize, usize)) {
         let channels = usize::from(self.input.channels);
-        let mut start = 0;
-        for top in (0..i32::from(self.output.height)).map(|y| y * down - i32::from(self.descriptor.padding.top)) {
-            for left in (0..i32::from(self.output.width)).map(|x| x * across - i32::from(self.descriptor.padding.left))
-            {
-                let columns = left.max(0)..(left + kernel_width).min(width);
-                for y in (top..top + kernel_height).filter(|y| (0..height).contains(y) && !columns.is_empty()) {
-                    let length = columns.len() * channels;
-                    let in_window = ((y - top) * kernel_width + columns.start - left) as usize * channels;
-                    let in_image = (y * width + columns.start) as usize * channels;
-                    visit(start + in_window..start + in_window + length, in_image..in_image + length);
+        let [frame_height, frame_width] = self.frame();
+        let shared = |size: u16, frame: usize, before: i8| {
+            let (outside, cropped) = (before.max(0) as usize, before.min(0).unsigned_abs() as usize);
+            (outside, cropped, (usize::from(size) - cropped).min(frame - outside))
+        };
+        let (top, cropped_top, rows) = shared(self.input.height, frame_height, self.descriptor.padding.top);
+        let (left, cropped_left, columns) = shared(self.input.width, frame_width, self.descriptor.padding.left);
+        for row in 0..rows {
+            let in_frame = (top + row) * frame_width + left;
+            let in_image = (cropped_top + row) * usize::from(self.input.width) + cropped_left;
+            visit(in_frame * channels, in_image * channels, columns * channels);
+        }
+    }
+
+    /// Calls `visit(window, frame)` for every row of every window: where it starts in `windows` and in the frame. Each
+    /// is as long as the kernel is wide.
+    fn for_each_run(&self, mut visit: impl FnMut(usize, usize)) {
+        let channels = usize::from(self.input.channels);
+        let row_len = self.frame()[1] * channels;
+        let kernel_height = usize::from(self.descriptor.kernel[0]);
+        let [down, across] = self.descriptor.stride.map(usize::from);
+        let mut window = 0;
+        for y in 0..usize::from(self.output.height) {
+            for x in 0..usize::from(self.output.width) {
+                for row in 0..kernel_height {
+                    visit(window, (y * down + row) * row_len + x * across * channels);
+                    window += self.run_len();
                 }
-                start += self.window_len();
             }
         }
     }
 
-    /// Fills `windows` from one image. Places in the padding were zeroed at the start and are never written.
+    /// The length of one row of a window.
+    fn run_len(&self) -> usize {
+        usize::from(self.descriptor.kernel[1]) * usize::from(self.input.channels)
+    }
+
+    /// Fills `windows` from one image. The padding of `framed` was zeroed at the start and is never written.
     fn spread(&mut self, image: &[f32]) {
-        let mut windows = std::mem::take(&mut self.windows);
-        self.for_each_run(|window, run| {
-            // Runs are a few values long: a loop is faster than the call that a slice copy becomes.
-            windows[window].iter_mut().zip(&image[run]).for_each(|(value, &pixel)| *value = pixel);
+        let (mut framed, mut windows) = (std::mem::take(&mut self.framed), std::mem::take(&mut self.windows));
+        self.for_each_row(|frame, start, length| {
+            framed[frame..frame + length].copy_from_slice(&image[start..start + length]);
         });
-        self.windows = windows;
+        match self.run_len() {
+            // A length known in advance spares a call per run; these are the kernels that look at the image itself.
+            3 => self.for_each_run(|window, frame| copy::<3>(&mut windows[window..], &framed[frame..])),
+            5 => self.for_each_run(|window, frame| copy::<5>(&mut windows[window..], &framed[frame..])),
+            length => self.for_each_run(|window, frame| {
+                windows[window..window + length].copy_from_slice(&framed[frame..frame + length]);
+            }),
+        }
+        (self.framed, self.windows) = (framed, windows);
     }
 
     /// The reverse of [`Self::spread`] for gradients: every run is added to where it came from.
-    fn gather(&self, image_gradient: &mut [f32]) {
-        image_gradient.fill(0.0);
-        self.for_each_run(|window, run| {
-            image_gradient[run].iter_mut().zip(&self.window_gradient[window]).for_each(|(sum, &value)| *sum += value);
+    fn gather(&mut self, image_gradient: &mut [f32]) {
+        let mut framed = std::mem::take(&mut self.framed_gradient);
+        framed.clear();
+        framed.resize(self.framed.len(), 0.0);
+        let length = self.run_len();
+        self.for_each_run(|window, frame| {
+            let run = &self.window_gradient[window..window + length];
+            framed[frame..frame + length].iter_mut().zip(run).for_each(|(sum, &value)| *sum += value);
         });
+        image_gradient.fill(0.0);
+        self.for_each_row(|frame, start, length| {
+            image_gradient[start..start + length].copy_from_slice(&framed[frame..frame + length]);
+        });
+        self.framed_gradient = framed;
     }
+}
+
+/// Copies the first `N` values.
+fn copy<const N: usize>(to: &mut [f32], from: &[f32]) {
+    to[..N].copy_from_slice(&from[..N]);
 }
 
 impl Layer for Conv2d {

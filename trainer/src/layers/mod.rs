@@ -4,6 +4,8 @@ pub mod activation;
 pub mod conv2d;
 pub mod dense;
 pub mod dropout;
+#[cfg(test)]
+mod gradient_check;
 pub mod max_pool;
 
 use crate::elementwise;
