@@ -55,7 +55,7 @@ fn lints() -> Result<()> {
 }
 
 fn documentation() -> Result<()> {
-    command::run(cargo("doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings"))
+    command::run(cargo("doc --workspace --no-deps --all-features").env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn tests() -> Result<()> {
