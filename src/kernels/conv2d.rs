@@ -56,6 +56,9 @@ struct Geometry {
     output_width: i32,
 }
 
+/// Stands for a number of pooled windows that is known at run time only.
+const ANY: usize = 0;
+
 /// The row and column of a window's first value.
 type Corner = [i32; 2];
 
@@ -97,6 +100,32 @@ impl Geometry {
     fn columns_inside(&self, column: i32) -> Range<i32> {
         let [_, kw] = self.kernel;
         (-column).clamp(0, kw)..(self.width - column).clamp(0, kw)
+    }
+
+    /// The outputs of a row whose windows lie within the input from left to right and reach equally far beyond it above and
+    /// below; and the rows of the windows that lie within it. Both are empty if there are none.
+    #[inline(always)]
+    fn inside(&self, row: i32) -> (Range<i32>, Range<i32>) {
+        let ([ph, pw], [_, sw], [_, left], [_, kw]) = (self.pool, self.stride, self.origin, self.kernel);
+        let [top, _] = self.corner([row, 0], 0);
+        let [bottom, _] = self.corner([row, 0], (ph - 1) * pw);
+        let rows = self.rows_inside(top);
+        if rows.is_empty() || rows != self.rows_inside(bottom) {
+            return (0..0, 0..0);
+        }
+        // An output's windows begin at `left + column * step` and end `reach` further right.
+        let (step, reach) = (pw * sw, (pw - 1) * sw + kw);
+        let steps_to = |distance: i32| distance.max(0).checked_div(step).unwrap_or(0);
+        let first = steps_to(-left + step - 1).min(self.output_width);
+        let behind = steps_to(self.width - reach - left + step).clamp(first, self.output_width);
+        (first..behind, rows)
+    }
+
+    /// From the first input of an output to that of the next.
+    #[inline(always)]
+    fn step(&self) -> usize {
+        let ([_, pw], [_, sw]) = (self.pool, self.stride);
+        (pw * sw) as usize * self.channels
     }
 
     /// The index of a position's first channel.
@@ -157,15 +186,17 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         // Never 0, but the compiler does not know, and chunks of 0 would panic.
         let row_len = (self.geometry.output_width as usize * self.filters).max(1);
         for (row, out) in out.chunks_exact_mut(row_len).enumerate() {
+            // With a number of pooled windows that the compiler knows, they stay in registers.
             match self.geometry.pooled() {
                 1 => self.row::<V, WINDOWS, 1, COLUMNS>(columns, row as i32, out),
-                4 if WINDOWS > 4 => self.row::<V, WINDOWS, 4, COLUMNS>(columns, row as i32, out),
-                _ => self.pooled_row::<V, WINDOWS, COLUMNS>(columns, row as i32, out),
+                4 if V::UNROLL => self.row::<V, WINDOWS, 4, COLUMNS>(columns, row as i32, out),
+                _ => self.row::<V, WINDOWS, ANY, COLUMNS>(columns, row as i32, out),
             }
         }
     }
 
-    /// A row of outputs, of each of which `POOLED` windows are pooled: `WINDOWS / POOLED` outputs at a time.
+    /// A row of outputs, of each of which `POOLED` windows are pooled: tiles of as many outputs as fill `WINDOWS`, but
+    /// single windows where they reach into the padding to the left or right, or unequally far above or below.
     #[inline(always)]
     fn row<V: Vector<Token = T>, const WINDOWS: usize, const POOLED: usize, const COLUMNS: usize>(
         &self,
@@ -173,55 +204,36 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         row: i32,
         out: &mut [f32],
     ) {
-        let last = self.geometry.output_width - 1;
-        let mut column = 0;
-        while column <= last {
-            // Outputs that are not there are computed as copies of the last, and dropped.
-            let corners: [Corner; WINDOWS] = core::array::from_fn(|window| {
-                let column = (column + (window / POOLED) as i32).min(last);
-                self.geometry.corner([row, column], (window % POOLED) as i32)
-            });
-            if let Some(rows) = self.whole(&corners) {
-                let tile = self.windows::<V, WINDOWS, COLUMNS>(columns, &corners, rows);
-                for (windows, out) in tile.chunks(POOLED.max(1)).zip(self.outputs(out, column)) {
-                    let pooled = self.pool::<V, COLUMNS>(windows);
-                    self.store(columns, &pooled, out);
-                }
-                column += (WINDOWS / POOLED) as i32;
-            } else {
-                self.border::<V, COLUMNS>(columns, [row, column], out);
-                column += 1;
-            }
+        let pooled = if POOLED == ANY { self.geometry.pooled() as usize } else { POOLED };
+        let group = WINDOWS.checked_div(pooled).unwrap_or(0) as i32;
+        let (inside, rows) = if group == 0 { (0..0, 0..0) } else { self.geometry.inside(row) };
+        let (first, behind) = (inside.start, inside.end);
+        for column in (0..first).chain(behind..self.geometry.output_width) {
+            self.border::<V, COLUMNS>(columns, [row, column], out);
         }
-    }
-
-    /// A row of outputs, of each of which any number of windows are pooled, `WINDOWS` at a time.
-    #[inline(always)]
-    fn pooled_row<V: Vector<Token = T>, const WINDOWS: usize, const COLUMNS: usize>(
-        &self,
-        columns: &Columns<'_, COLUMNS>,
-        row: i32,
-        out: &mut [f32],
-    ) {
-        let last = self.geometry.pooled() - 1;
-        'outputs: for column in 0..self.geometry.output_width {
-            let mut pooled = [V::splat(self.token, f32::NEG_INFINITY); COLUMNS];
-            for first in (0..=last).step_by(WINDOWS) {
-                // Windows that are not there are computed as copies of the last, which changes no maximum.
-                let corners: [Corner; WINDOWS] = core::array::from_fn(|window| {
-                    self.geometry.corner([row, column], (first + window as i32).min(last))
-                });
-                let Some(rows) = self.whole(&corners) else {
-                    self.border::<V, COLUMNS>(columns, [row, column], out);
-                    continue 'outputs;
-                };
-                let tile = self.windows::<V, WINDOWS, COLUMNS>(columns, &corners, rows);
-                for (largest, sum) in pooled.iter_mut().zip(self.pool::<V, COLUMNS>(&tile)) {
-                    *largest = largest.pool(sum);
-                }
-            }
-            if let Some(out) = self.outputs(out, column).next() {
-                self.store(columns, &pooled, out);
+        if inside.is_empty() {
+            return;
+        }
+        // Where the windows of the first tile begin; those beyond the last output, or the last of the tile, repeat it.
+        let start = |column: i32, window: usize| {
+            let [top, left] = self.geometry.corner([row, column], window as i32);
+            self.geometry.index(top + rows.start, left)
+        };
+        let starts: [usize; WINDOWS] = core::array::from_fn(|window| {
+            let output = (window.checked_div(pooled).unwrap_or(0) as i32).min(group - 1);
+            let index = (window - output as usize * pooled).min(pooled - 1);
+            start((first + output).min(behind - 1), index)
+        });
+        let step = self.geometry.step();
+        for column in (first..behind).step_by(group as usize) {
+            // The last tile begins early enough to be full, and computes some outputs again.
+            let column = column.min(behind - group).max(first);
+            let starts = starts.map(|start| start + (column - first) as usize * step);
+            let tile = self.windows::<V, WINDOWS, COLUMNS>(columns, starts, &rows);
+            let outputs = (behind - column).min(group) as usize;
+            for (windows, out) in tile.chunks(pooled.max(1)).zip(self.outputs(out, column)).take(outputs) {
+                let sums = self.pool::<V, COLUMNS>(windows);
+                self.store(columns, &sums, out);
             }
         }
     }
@@ -279,31 +291,17 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         }
     }
 
-    /// Whether all windows lie within the input from left to right, and reach equally far beyond it above and below: then
-    /// the rows of the windows that lie within it.
-    #[inline(always)]
-    fn whole<const WINDOWS: usize>(&self, corners: &[Corner; WINDOWS]) -> Option<Range<i32>> {
-        let [_, kw] = self.geometry.kernel;
-        let (&[row, _], _) = corners.split_first()?;
-        let rows = self.geometry.rows_inside(row);
-        let whole = |[row, column]: &Corner| {
-            self.geometry.columns_inside(*column) == (0..kw) && self.geometry.rows_inside(*row) == rows
-        };
-        (!rows.is_empty() && corners.iter().all(whole)).then_some(rows)
-    }
-
-    /// The sums of windows of which the `rows` lie within the input.
+    /// The sums of the windows that begin at `starts`, of which the `rows` lie within the input.
     #[inline(always)]
     fn windows<V: Vector<Token = T>, const WINDOWS: usize, const COLUMNS: usize>(
         &self,
         columns: &Columns<'_, COLUMNS>,
-        corners: &[Corner; WINDOWS],
-        rows: Range<i32>,
+        starts: [usize; WINDOWS],
+        rows: &Range<i32>,
     ) -> Tile<V, WINDOWS, COLUMNS> {
         let Geometry { kernel: [_, kw], channels, .. } = self.geometry;
         let mut tile = [self.bias(columns); WINDOWS];
         let len = kw as usize * channels;
-        let starts = corners.map(|[row, column]| self.geometry.index(row + rows.start, column));
         self.add(columns, starts, rows.start as usize * len, rows.len(), len, &mut tile);
         tile
     }

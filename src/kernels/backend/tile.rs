@@ -65,9 +65,10 @@ impl<E, const ROWS: usize, const COLUMNS: usize> Operands<'_, E, ROWS, COLUMNS> 
         let inputs = extent(self.runs, self.pitch, self.len);
         let weights = self.runs.checked_mul(self.len).and_then(|rows| extent(rows, self.stride, lanes));
         let (Some(inputs), Some(weights)) = (inputs, weights) else { return false };
+        let last_row = self.rows.iter().fold(0, |last, row| last.max(*row));
+        let last_column = self.columns.iter().fold(0, |last, column| last.max(*column));
         let within = |start: usize, extent: usize, slice: usize| start <= slice && extent <= slice - start;
-        self.rows.iter().all(|row| within(*row, inputs, self.inputs.values.len()))
-            && self.columns.iter().all(|column| within(*column, weights, self.weights.len()))
+        within(last_row, inputs, self.inputs.values.len()) && within(last_column, weights, self.weights.len())
     }
 }
 
