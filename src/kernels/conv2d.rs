@@ -225,7 +225,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
             start((first + output).min(behind - 1), index)
         });
         let step = self.geometry.step();
-        for column in (first..behind).step_by(group as usize) {
+        for column in (first..behind).step_by(group.max(1) as usize) {
             // The last tile begins early enough to be full, and computes some outputs again.
             let column = column.min(behind - group).max(first);
             let starts = starts.map(|start| start + (column - first) as usize * step);
