@@ -239,6 +239,24 @@ fn conv2d_at_all_tile_edges() {
     }
 }
 
+/// The windows that networks for images have, for which a backend may have loops of its own.
+#[test]
+fn conv2d_of_the_commonest_windows() {
+    let mut rng = Rng::with_seed(14);
+    for (size, channels) in [(3, 1), (5, 1), (3, 3), (5, 6), (3, 16), (1, 8)] {
+        for filters in [1, 6, 8, 16, 17, 32, 33] {
+            for pool in [[1, 1], [2, 2], [2, 1], [3, 3]] {
+                for side in [0, 1, (size / 2) as i8] {
+                    let mut conv = conv(filters, size, Activation::Relu);
+                    conv.pool = pool;
+                    conv.padding = Padding { top: side, bottom: side, left: side, right: side };
+                    check_conv(&mut rng, [9, 13, channels], conv);
+                }
+            }
+        }
+    }
+}
+
 /// Padding and cropping on each side, more of it than there is input, and more than a window.
 #[test]
 fn conv2d_with_padding_and_cropping() {
