@@ -27,19 +27,6 @@ pub(crate) fn multiply(a: &[f32], b: &[f32], output: &mut [f32]) {
     }
 }
 
-/// `output += input * matrix` for one row: `input` is `[K]`, `matrix` `[K, N]`, `output` `[N]`. Zeros in `input`, which
-/// are four fifths of an MNIST image, cost nothing.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-pub(crate) fn add_row_times_matrix(input: &[f32], matrix: &[f32], output: &mut [f32]) {
-    for (&factor, row) in input.iter().zip(matrix.chunks_exact(output.len())) {
-        if factor != 0.0 {
-            for (sum, &value) in output.iter_mut().zip(row) {
-                *sum += factor * value;
-            }
-        }
-    }
-}
-
 /// One step of gradient descent: `weights -= rate * gradient`, and the gradient is cleared for the next batch.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub(crate) fn descend(weights: &mut [f32], gradient: &mut [f32], rate: f32) {
@@ -144,12 +131,5 @@ mod tests {
         for (pixel, value) in pixels.iter().zip(values) {
             assert_eq!(value, (f64::from(*pixel) / 255.0) as f32);
         }
-    }
-
-    #[test]
-    fn a_row_times_a_matrix() {
-        let mut output = [100.0, 200.0];
-        add_row_times_matrix(&[1.0, 0.0, 3.0], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &mut output);
-        assert_eq!(output, [116.0, 220.0]);
     }
 }

@@ -37,7 +37,7 @@ impl Network {
         let mut layers = Vec::new();
         for (index, layer) in recipe.layers.iter().enumerate() {
             let before = shapes[index];
-            let (layer, after) = build(layer, before, &recipe.quirks, rng)
+            let (layer, after) = build(layer, before, index == 0, &recipe.quirks, rng)
                 .map_err(|problem| recipe.error(format!("layer {}: {problem}", index + 1)))?;
             layers.push(layer);
             shapes.push(after);
@@ -165,10 +165,12 @@ pub(crate) fn len(shape: Shape) -> usize {
 
 type Built = (Box<dyn Layer>, Shape);
 
-/// Builds one layer behind an activation of shape `input`; also gives the shape of its output.
+/// Builds one layer behind an activation of shape `input`, which may be the image itself; also gives the shape of its
+/// output.
 fn build(
     layer: &recipe::Layer,
     input: Shape,
+    is_image: bool,
     quirks: &Quirks,
     rng: &mut RandomState,
 ) -> std::result::Result<Built, core::LayerError> {
@@ -180,6 +182,7 @@ fn build(
             let parameters = Parameters::new(len(input), len(shape), bias, init, rng);
             let mut dense = Dense::new(descriptor, parameters);
             dense.tanh_scale = tanh_scale;
+            dense.sparse_input = is_image;
             (Box::new(dense), shape)
         }
         recipe::Layer::Conv2d { filters, kernel, stride, padding, crop, activation, bias, init } => {

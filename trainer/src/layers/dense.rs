@@ -1,12 +1,13 @@
 //! The fully connected layer: `activation(x W + b)`.
 
+use super::sparse::SparseMatrix;
 use super::{Backward, Layer, Parameters, Pass, activation};
 use crate::elementwise;
 use crate::gemm::{self, Matrix};
 use thumbnet::layer as core;
 
-/// Up to this many images at a time, skipping zero inputs one by one beats the blocked matrix product, which would
-/// first have to copy all the weights into its own order.
+/// Up to this many images at a time, inputs are taken as sparse in every layer: the blocked matrix product would first
+/// have to copy all the weights into its own order, and ReLU and dropout leave many zeros, too.
 const FEW_ROWS: usize = 3;
 
 /// A dense layer in training.
@@ -16,6 +17,10 @@ pub struct Dense {
     parameters: Parameters,
     /// Where tanh's slope is taken, see [`activation::backward`].
     pub tanh_scale: f32,
+    /// Whether the inputs are mostly zeros, as pixels are.
+    pub sparse_input: bool,
+    /// The input of the last forward pass, if it was taken as sparse.
+    nonzero: SparseMatrix,
     /// See [`Layer::look_ahead`].
     look_ahead: f32,
     moved_weights: Vec<f32>,
@@ -24,7 +29,15 @@ pub struct Dense {
 impl Dense {
     /// A layer as `descriptor` says, with the parameters that it starts from.
     pub fn new(descriptor: core::Dense, parameters: Parameters) -> Self {
-        Dense { descriptor, parameters, tanh_scale: 1.0, look_ahead: 0.0, moved_weights: Vec::new() }
+        Dense {
+            descriptor,
+            parameters,
+            tanh_scale: 1.0,
+            sparse_input: false,
+            nonzero: SparseMatrix::default(),
+            look_ahead: 0.0,
+            moved_weights: Vec::new(),
+        }
     }
 
     /// The numbers of inputs and outputs per image.
@@ -33,20 +46,21 @@ impl Dense {
         (self.parameters.weights.len() / outputs, outputs)
     }
 
+    fn takes_sparse(&self, rows: usize) -> bool {
+        self.sparse_input || rows <= FEW_ROWS
+    }
+
     fn add_weight_gradient(&mut self, rows: usize, input: &[f32], output_gradient: &[f32]) {
         let (inputs, outputs) = self.lengths();
-        if rows > FEW_ROWS {
-            let transposed = Matrix::new(input, rows, inputs).transposed();
-            let gradient = Matrix::new(output_gradient, rows, outputs);
-            gemm::multiply(transposed, gradient, &mut self.parameters.weight_gradient, true);
-            return self.parameters.touch_all();
-        }
-        for (image, gradient) in input.chunks_exact(inputs).zip(output_gradient.chunks_exact(outputs)) {
-            for (row, &value) in image.iter().enumerate().filter(|(_, value)| **value != 0.0) {
-                let sums = &mut self.parameters.weight_gradient[row * outputs..][..outputs];
-                elementwise::add_scaled(sums, value, gradient);
-                self.parameters.touch(row);
-            }
+        let sparse = self.takes_sparse(rows);
+        let sums = &mut self.parameters.weight_gradient;
+        if sparse {
+            self.nonzero.add_transposed_product(output_gradient, sums, outputs);
+            self.nonzero.columns().for_each(|row| self.parameters.touch(row));
+        } else {
+            let input = Matrix::new(input, rows, inputs).transposed();
+            gemm::multiply(input, Matrix::new(output_gradient, rows, outputs), sums, true);
+            self.parameters.touch_all();
         }
     }
 
@@ -68,14 +82,12 @@ impl Layer for Dense {
 
     fn forward(&mut self, rows: usize, input: &[f32], output: &mut [f32], _pass: &mut Pass<'_>) {
         let (inputs, outputs) = self.lengths();
-        if rows > FEW_ROWS {
+        if self.takes_sparse(rows) {
+            self.nonzero.assign(input, inputs);
+            self.nonzero.multiply(&self.parameters.weights, output, outputs);
+        } else {
             let weights = Matrix::new(&self.parameters.weights, inputs, outputs);
             gemm::multiply(Matrix::new(input, rows, inputs), weights, output, false);
-        } else {
-            output.fill(0.0);
-            for (image, sums) in input.chunks_exact(inputs).zip(output.chunks_exact_mut(outputs)) {
-                elementwise::add_row_times_matrix(image, &self.parameters.weights, sums);
-            }
         }
         self.parameters.add_bias(output);
         activation::apply(self.descriptor.activation, output);

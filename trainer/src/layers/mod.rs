@@ -7,6 +7,7 @@ pub mod dropout;
 #[cfg(test)]
 mod gradient_check;
 pub mod max_pool;
+mod sparse;
 
 use crate::elementwise;
 use crate::random::RandomState;
@@ -76,15 +77,17 @@ pub struct Parameters {
     pub bias_gradient: Vec<f32>,
     /// The number of sums that the weights make.
     pub outputs: usize,
-    /// Which rows of `weight_gradient` may be other than zero.
     touched: Touched,
 }
 
-/// The rows of a weight matrix that a batch of very few images has a gradient for (most pixels are 0).
+/// The rows of a weight matrix that a batch has a gradient for. Where no image has ink, that is none.
 #[derive(Clone, Debug)]
-enum Touched {
-    All,
-    Rows(Vec<usize>),
+struct Touched {
+    /// Each row once, unless `all`.
+    rows: Vec<usize>,
+    /// Whether a row is in `rows`.
+    noted: Vec<bool>,
+    all: bool,
 }
 
 impl Parameters {
@@ -95,7 +98,7 @@ impl Parameters {
         Parameters {
             weight_gradient: vec![0.0; weights.len()],
             bias_gradient: vec![0.0; bias.len()],
-            touched: Touched::Rows(Vec::with_capacity(inputs)),
+            touched: Touched { rows: Vec::with_capacity(inputs), noted: vec![false; inputs], all: false },
             weights,
             bias,
             outputs,
@@ -118,29 +121,28 @@ impl Parameters {
 
     /// Notes that row `row` of the weights has a gradient.
     fn touch(&mut self, row: usize) {
-        if let Touched::Rows(rows) = &mut self.touched {
-            rows.push(row);
+        if !std::mem::replace(&mut self.touched.noted[row], true) {
+            self.touched.rows.push(row);
         }
     }
 
     /// Notes that every row of the weights may have a gradient.
     fn touch_all(&mut self) {
-        self.touched = Touched::All;
+        self.touched.all = true;
     }
 
     /// One step of gradient descent (`parameter -= rate * gradient`); the gradients are cleared.
     pub fn descend(&mut self, rate: f32) {
-        match &mut self.touched {
-            Touched::All => elementwise::descend(&mut self.weights, &mut self.weight_gradient, rate),
-            // A row may be named twice: the second time its gradient is already cleared.
-            Touched::Rows(rows) => {
-                for &row in rows.iter() {
-                    let range = row * self.outputs..(row + 1) * self.outputs;
-                    elementwise::descend(&mut self.weights[range.clone()], &mut self.weight_gradient[range], rate);
-                }
-                rows.clear();
-            }
+        if self.touched.all {
+            elementwise::descend(&mut self.weights, &mut self.weight_gradient, rate);
         }
+        for row in self.touched.rows.drain(..) {
+            let range = row * self.outputs..(row + 1) * self.outputs;
+            // Already cleared, and so without effect, if all rows were stepped above.
+            elementwise::descend(&mut self.weights[range.clone()], &mut self.weight_gradient[range], rate);
+            self.touched.noted[row] = false;
+        }
+        self.touched.all = false;
         elementwise::descend(&mut self.bias, &mut self.bias_gradient, rate);
     }
 }
