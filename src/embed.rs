@@ -91,7 +91,7 @@ impl<'a, const N: usize> From<&'a [u8; N]> for FixedInput<'a, N> {
 
 /// Makes a model file part of the program, as a module.
 ///
-/// ```ignore
+/// ```
 /// thumbnet::include_model! {
 ///     /// The digit classifier.
 ///     pub mod digits = "../models/digits.tnet";
@@ -99,7 +99,10 @@ impl<'a, const N: usize> From<&'a [u8; N]> for FixedInput<'a, N> {
 ///
 /// let model = digits::load()?;
 /// let mut scratch = digits::Scratch::zeroed();
+/// let image = [0u8; digits::INPUT_LEN];
 /// let found = model.classify(&image, &mut scratch);
+/// # assert_eq!(found.label.len(), 1);
+/// # Ok::<(), thumbnet::LoadError>(())
 /// ```
 ///
 /// The path is relative to the file that invokes the macro. The bytes are aligned and stay where they are linked. The
@@ -115,6 +118,12 @@ impl<'a, const N: usize> From<&'a [u8; N]> for FixedInput<'a, N> {
 /// | `Model` | the type of the loaded model: an [`EmbeddedModel`](crate::EmbeddedModel), whose `run` cannot fail |
 /// | `Scratch` | the type of its scratch memory |
 /// | `load()` | checks the blob, its checksum included, and makes a `Model` |
+///
+/// A file that is no model does not compile:
+///
+/// ```compile_fail
+/// thumbnet::include_model! { mod broken = "../Cargo.toml"; }
+/// ```
 #[macro_export]
 macro_rules! include_model {
     ($(#[$attribute:meta])* $visibility:vis mod $name:ident = $path:expr $(;)?) => {

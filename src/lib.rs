@@ -6,17 +6,20 @@
 //! # Firmware
 //! [`include_model!`] puts a model into the program and makes its sizes types, so that running it cannot fail:
 //!
-//! ```ignore
+//! ```
 //! thumbnet::include_model! { mod digits = "../models/digits.tnet"; }
 //!
-//! let model = digits::load()?;                      // checks the blob, once
-//! let mut scratch = digits::Scratch::zeroed();      // all the memory that it needs
-//! let found = model.classify(&pixels, &mut scratch); // pixels: [u8; 784]
+//! # let pixels = [0u8; 784];
+//! let model = digits::load()?;                       // checks the blob, once
+//! let mut scratch = digits::Scratch::zeroed();       // all the memory that it needs
+//! let found = model.classify(&pixels, &mut scratch); // pixels: [u8; 784]; cannot fail
+//! # assert_eq!(found.label.len(), 1);
+//! # Ok::<(), thumbnet::LoadError>(())
 //! ```
 //!
 //! # Files
 //! [`Model::load`] takes any bytes and either finds a model in them or says what is wrong with them. With the feature
-//! `alloc`, [`AlignedBuf`](AlignedBuf) holds a file or the scratch memory of a model of unknown size.
+//! `alloc`, [`AlignedBuf`] holds a file or the scratch memory of a model of unknown size.
 //!
 //! ```no_run
 //! # #[cfg(feature = "alloc")]

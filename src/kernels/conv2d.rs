@@ -41,6 +41,12 @@ pub(crate) fn conv2d<E: Element>(
     }
 }
 
+/// `n`, or the nearer end of `0..=most`. (`clamp` would check its bounds, and could panic.)
+#[inline(always)]
+fn within(n: i32, most: i32) -> i32 {
+    n.max(0).min(most)
+}
+
 /// Where the windows lie.
 #[derive(Clone, Copy)]
 struct Geometry {
@@ -92,14 +98,14 @@ impl Geometry {
     #[inline(always)]
     fn rows_inside(&self, row: i32) -> Range<i32> {
         let [kh, _] = self.kernel;
-        (-row).clamp(0, kh)..(self.height - row).clamp(0, kh)
+        within(-row, kh)..within(self.height - row, kh)
     }
 
     /// The columns of a window that lie within the input.
     #[inline(always)]
     fn columns_inside(&self, column: i32) -> Range<i32> {
         let [_, kw] = self.kernel;
-        (-column).clamp(0, kw)..(self.width - column).clamp(0, kw)
+        within(-column, kw)..within(self.width - column, kw)
     }
 
     /// The outputs of a row whose windows lie within the input from left to right and reach equally far beyond it above and
@@ -117,7 +123,7 @@ impl Geometry {
         let (step, reach) = (pw * sw, (pw - 1) * sw + kw);
         let steps_to = |distance: i32| distance.max(0).checked_div(step).unwrap_or(0);
         let first = steps_to(-left + step - 1).min(self.output_width);
-        let behind = steps_to(self.width - reach - left + step).clamp(first, self.output_width);
+        let behind = steps_to(self.width - reach - left + step).min(self.output_width).max(first);
         (first..behind, rows)
     }
 
