@@ -4,6 +4,7 @@ mod board;
 mod command;
 mod digits;
 mod firmware;
+mod notebooks;
 mod report;
 mod test;
 mod toolchain;
@@ -37,6 +38,14 @@ enum Chore {
     },
     /// Classify 100 test digits on an emulated Cortex-M4F; the exit code is the firmware's.
     Firmware,
+    /// Train every notebook's program, compare it with what the notebook printed, and write docs/notebooks.md.
+    ///
+    /// It takes a quarter of an hour or so.
+    Notebooks {
+        /// Instead, time each training beside the notebook's numpy script, in turn, on one core; needs python3 and numpy.
+        #[arg(long)]
+        time: bool,
+    },
     /// Train models/digits.tnet anew, as models/README.md says.
     Model,
 }
@@ -45,6 +54,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test { name } => Ok(test::run(&name)),
         Chore::Firmware => firmware::run().map(ExitCode::from),
+        Chore::Notebooks { time } => {
+            if time { notebooks::time() } else { notebooks::run() }.map(|()| ExitCode::SUCCESS)
+        }
         Chore::Model => train_model().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
