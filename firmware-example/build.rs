@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::{env, fs};
 
-/// Made by `cargo xtask firmware`; see `src/digits_file.rs`.
-const DIGITS: &str = "assets/digits.bin";
-
 fn main() {
+    // Made by `cargo xtask firmware`, one for each model that `digits` can run; see `src/digits_file.rs`.
+    let digits = if env::var_os("CARGO_FEATURE_CNN").is_some() { "assets/s1-fixed.bin" } else { "assets/digits.bin" };
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR for a build script");
     let target = env::var("TARGET").expect("cargo sets TARGET for a build script");
     let board = if target.starts_with("thumbv6m") { "rp2040" } else { "stm32f411" };
@@ -18,8 +17,8 @@ fn main() {
     println!("cargo::rustc-link-arg-bins=--nmagic");
     // `board` does without the digits, so that their absence is an error of `digits` alone.
     println!("cargo::rustc-check-cfg=cfg(has_digits)");
-    println!("cargo::rerun-if-changed={DIGITS}");
-    if Path::new(DIGITS).exists() {
+    println!("cargo::rerun-if-changed={digits}");
+    if Path::new(digits).exists() {
         println!("cargo::rustc-cfg=has_digits");
     }
 }

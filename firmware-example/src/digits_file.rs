@@ -1,4 +1,4 @@
-//! The file `assets/digits.bin`: test digits, and what the desktop made of them.
+//! The files `assets/MODEL.bin`: test digits, and what the desktop made of them with that model.
 //!
 //! It is one [postcard](https://postcard.jamesmunns.com/wire-format) message, a sequence of [`Digit`]s: their number as a
 //! varint, then each digit's fields in order, without gaps. `cargo xtask firmware` writes it, `digits` reads it in place.

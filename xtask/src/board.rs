@@ -50,7 +50,7 @@ pub(crate) fn a_reachable_panic_is_noticed() -> Result<()> {
 
 /// The program that knows its model links no kernel that the model does not use; the one that takes any model links all.
 pub(crate) fn only_needed_kernels_are_linked() -> Result<()> {
-    let blob = digits::read_model()?;
+    let blob = digits::read_model("digits")?;
     let needed = Model::load(&blob)?.ops();
     for (feature, expected) in [("", needed), ("any-model", ops::ALL)] {
         for build in builds(feature)? {
@@ -111,7 +111,7 @@ impl Build {
         let elf = self.elf()?;
         let file = object::File::parse(&*elf)?;
         let size = |name| file.section_by_name(name).map_or(0, |section| section.size());
-        let model = digits::read_model()?.len() as u64;
+        let model = digits::read_model("digits")?.len() as u64;
         let (text, rodata) = (size(".text"), size(".rodata"));
         Ok(format!(
             "{}: {text} B .text, {} B .rodata without the model, {} B static RAM, {} B flash with the model",

@@ -1,4 +1,4 @@
-//! Makes `firmware-example/assets/digits.bin`: test digits, and what the core makes of them on this machine.
+//! Makes `firmware-example/assets/MODEL.bin`: test digits, and what the core makes of them on this machine.
 
 use crate::command;
 use crate::digits_file::{CLASSES, Digit, PIXELS};
@@ -11,26 +11,26 @@ use thumbnet_trainer::{data::mnist, output};
 /// The first so many images of the test set go into the file.
 const DIGITS: usize = 100;
 
-/// The model that the firmware includes.
-pub(crate) fn model_path() -> PathBuf {
-    command::root().join("models/digits.tnet")
+/// The file of a model that the firmware can include.
+fn model_path(name: &str) -> PathBuf {
+    command::root().join("models").join(name).with_extension("tnet")
 }
 
-/// The bytes of [`model_path`].
-pub(crate) fn read_model() -> Result<AlignedBuf> {
-    let path = model_path();
-    let bytes = fs::read(&path).with_context(|| format!("{}: `cargo xtask model` makes it", path.display()))?;
+/// The bytes of a model that the firmware can include.
+pub(crate) fn read_model(name: &str) -> Result<AlignedBuf> {
+    let path = model_path(name);
+    let bytes = fs::read(&path).with_context(|| format!("{}: models/README.md says how it is made", path.display()))?;
     Ok(AlignedBuf::from_bytes(&bytes))
 }
 
-/// Writes the file anew.
-pub(crate) fn make_file() -> Result<()> {
-    let blob = read_model()?;
-    let model = Model::load(&blob).with_context(|| model_path().display().to_string())?;
+/// Writes the file of a model anew.
+pub(crate) fn make_file(name: &str) -> Result<()> {
+    let (blob, model_path) = (read_model(name)?, model_path(name));
+    let model = Model::load(&blob).with_context(|| model_path.display().to_string())?;
     ensure!(
         model.input_len() == PIXELS && model.output_len() == CLASSES,
         "{}: {} inputs and {} outputs, but the firmware is written for {PIXELS} and {CLASSES}",
-        model_path().display(),
+        model_path.display(),
         model.input_len(),
         model.output_len()
     );
@@ -44,7 +44,7 @@ pub(crate) fn make_file() -> Result<()> {
         Ok(Digit { label: images.labels[index], prediction: prediction.try_into()?, logits, pixels })
     });
     let digits = digits.collect::<Result<Vec<_>>>()?;
-    let path = command::firmware().join("assets/digits.bin");
+    let path = command::firmware().join("assets").join(name).with_extension("bin");
     fs::create_dir_all(path.parent().expect("a file is in a folder"))?;
     output::replace(&path, &postcard::to_stdvec(&digits)?)?;
     println!("{}: {} digits, and the desktop's results for them", path.display(), digits.len());

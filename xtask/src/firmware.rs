@@ -11,14 +11,37 @@ pub(crate) const TARGET: &str = "thumbv7em-none-eabihf";
 /// An emulated run takes well under a minute; one that hangs is ended.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Makes the digits file, builds the firmware and runs it; gives the firmware's exit code.
+/// The models that `digits` can run, and the feature that each needs.
+pub(crate) const MODELS: [(&str, &str); 2] = [("digits", ""), ("s1-fixed", "cnn")];
+
+/// Runs the firmware with every model; gives the first exit code that is not 0.
 pub(crate) fn run() -> Result<u8> {
     toolchain::require_target(TARGET)?;
     toolchain::require_qemu()?;
-    digits::make_file()?;
-    command::run(cargo().args(["build", "--release", "--bin", "digits"]))?;
+    for (model, feature) in MODELS {
+        println!("\nmodels/{model}.tnet");
+        let code = run_model(model, feature)?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    Ok(0)
+}
+
+/// Makes the digits file, builds the firmware and runs it; gives the firmware's exit code.
+fn run_model(model: &str, feature: &str) -> Result<u8> {
+    digits::make_file(model)?;
+    let arguments = |cargo: &mut Command| {
+        cargo.args(["--release", "--bin", "digits"]);
+        if !feature.is_empty() {
+            cargo.args(["--features", feature]);
+        }
+    };
+    let mut build = cargo();
+    arguments(build.arg("build"));
+    command::run(&mut build)?;
     let mut digits = cargo();
-    digits.args(["run", "--quiet", "--release", "--bin", "digits"]);
+    arguments(digits.args(["run", "--quiet"]));
     let status = command::run_within(LIMIT, digits)?;
     // No code: ended by a signal.
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))

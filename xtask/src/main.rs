@@ -46,8 +46,8 @@ enum Chore {
         #[arg(long)]
         time: bool,
     },
-    /// Train models/digits.tnet anew, as models/README.md says.
-    Model,
+    /// Train the files in models/ anew, as models/README.md says.
+    Models,
 }
 
 fn main() -> ExitCode {
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         Chore::Notebooks { time } => {
             if time { notebooks::time() } else { notebooks::run() }.map(|()| ExitCode::SUCCESS)
         }
-        Chore::Model => train_model().map(|()| ExitCode::SUCCESS),
+        Chore::Models => train_models().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
@@ -65,7 +65,9 @@ fn main() -> ExitCode {
     })
 }
 
-fn train_model() -> anyhow::Result<()> {
-    let train = "run --release --package thumbnet-trainer -- train --out models/digits.tnet";
-    command::run(command::cargo().args(train.split(' ')))
+fn train_models() -> anyhow::Result<()> {
+    firmware::MODELS.iter().try_for_each(|(recipe, _)| {
+        let train = format!("run --release --package thumbnet-trainer -- train {recipe} --out models/{recipe}.tnet");
+        command::run(command::cargo().args(train.split(' ')))
+    })
 }

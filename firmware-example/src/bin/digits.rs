@@ -11,15 +11,20 @@ use firmware_example::digits_file::{CLASSES, Digit, PIXELS};
 use firmware_example::{instructions, stack};
 use panic_semihosting as _;
 
+#[cfg(not(feature = "cnn"))]
 thumbnet::include_model! { mod digits = "../../../models/digits.tnet"; }
+#[cfg(feature = "cnn")]
+thumbnet::include_model! { mod digits = "../../../models/s1-fixed.tnet"; }
 
-#[cfg(has_digits)]
+#[cfg(all(has_digits, not(feature = "cnn")))]
 static DIGITS: &[u8] = include_bytes!("../../assets/digits.bin");
+#[cfg(all(has_digits, feature = "cnn"))]
+static DIGITS: &[u8] = include_bytes!("../../assets/s1-fixed.bin");
 #[cfg(not(has_digits))]
 static DIGITS: &[u8] = &[];
 #[cfg(not(has_digits))]
 compile_error!(
-    "firmware-example/assets/digits.bin is missing: run `cargo xtask firmware` in the root of the repository"
+    "firmware-example/assets has no test digits for this model: run `cargo xtask firmware` in the root of the repository"
 );
 
 /// The desktop may add in another order, or round once where this processor rounds twice: the last bits differ.
