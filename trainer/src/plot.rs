@@ -114,7 +114,8 @@ fn curves(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, lines: &[Vec<(
         .x_label_area_size(40)
         .y_label_area_size(50)
         .build_cartesian_2d(range(|p| p.0), range(|p| p.1))?;
-    chart.configure_mesh().x_desc("epoch").light_line_style(WHITE).draw()?;
+    let whole = |epoch: &f64| if epoch.fract() == 0.0 { format!("{epoch:.0}") } else { String::new() };
+    chart.configure_mesh().x_desc("epoch").x_label_formatter(&whole).light_line_style(WHITE).draw()?;
     for (line, color, name) in [(&lines[0], TRAIN, "training"), (&lines[1], TEST, "test")] {
         if !line.is_empty() {
             let style = color.stroke_width(2);
