@@ -1,6 +1,4 @@
 //! The backend that every processor can run: plain arithmetic on arrays of four.
-//!
-//! Four lanes and four vectors a panel are sixteen accumulators, half of the registers of a Cortex-M4F's FPU.
 
 use super::Kernel;
 use crate::kernels::vector::Vector;
@@ -8,21 +6,14 @@ use core::array::from_fn;
 
 pub(super) const NAME: &str = "scalar";
 
-/// Rows and vectors of a tile: four rows of one vector hold as many sums as one row of a panel.
-const ROWS: usize = 4;
-const COLUMNS: usize = 1;
-/// Vectors of a single row.
-const SINGLE: usize = 4;
-/// Windows of a convolution.
-const WINDOWS: usize = 4;
-
 /// Any processor will do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token(());
 
 #[inline(always)]
 pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<F32x4, ROWS, COLUMNS, SINGLE, WINDOWS>(Token(()))
+    // Sixteen sums, as four rows of one vector or one row of a whole panel: half of the registers of a Cortex-M4F.
+    kernel.run::<F32x4, 4, 1, 4, 4>(Token(()))
 }
 
 #[derive(Clone, Copy)]

@@ -6,21 +6,14 @@ use wide::{f32x4, i32x4};
 
 pub(super) const NAME: &str = "wide";
 
-/// Rows and vectors of a tile: eight sums and two weights fit SSE2's sixteen registers and hide an addition's latency.
-const ROWS: usize = 4;
-const COLUMNS: usize = 2;
-/// Vectors of a single row.
-const SINGLE: usize = 8;
-/// Windows of a convolution.
-const WINDOWS: usize = 4;
-
 /// `wide` uses what the target is compiled for, so any processor that runs this code at all will do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token(());
 
 #[inline(always)]
 pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<F32x4, ROWS, COLUMNS, SINGLE, WINDOWS>(Token(()))
+    // Eight sums and two weights fit SSE2's sixteen registers and hide an addition's latency.
+    kernel.run::<F32x4, 4, 2, 8, 4>(Token(()))
 }
 
 #[derive(Clone, Copy)]
