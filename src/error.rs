@@ -170,11 +170,18 @@ impl core::error::Error for HeaderError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The input does not have as many values as the model's input shape.
+    /// The input does not have as many values as the model's input shape, or a batch of inputs not a multiple of that.
     WrongInputLength {
         /// Values given.
         found: usize,
         /// Values that the model takes.
+        expected: usize,
+    },
+    /// The outputs of a batch do not have room for exactly the model's outputs for each input.
+    WrongOutputLength {
+        /// Values given.
+        found: usize,
+        /// Values that the batch makes.
         expected: usize,
     },
     /// The scratch memory is smaller than [`Model::scratch_bytes`](crate::Model::scratch_bytes).
@@ -191,6 +198,9 @@ impl fmt::Display for RunError {
         match self {
             Self::WrongInputLength { found, expected } => {
                 write!(f, "the input has {found} values, but the model takes {expected}")
+            }
+            Self::WrongOutputLength { found, expected } => {
+                write!(f, "room for {found} outputs, but the batch makes {expected}")
             }
             Self::ScratchTooSmall { found, needed } => {
                 write!(f, "{found} bytes of scratch memory, but the model needs {needed}")

@@ -4,6 +4,7 @@ use crate::align::Aligned;
 use crate::blob::{self, Parsed};
 use crate::error::{LoadError, RunError};
 use crate::kernels::backend::tile::{Element, Inputs};
+use crate::kernels::dense::{dense_bytes_rows, dense_rows};
 use crate::kernels::{self, Backend, Panels};
 use crate::layer::{Activation, Conv2d, Dense, InputSpec, Layer, MaxPool2d, Shape};
 use crate::ops;
@@ -20,11 +21,26 @@ pub enum Input<'a> {
     U8(&'a [u8]),
 }
 
-impl Input<'_> {
+impl<'a> Input<'a> {
     fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
             Self::U8(bytes) => bytes.len(),
+        }
+    }
+
+    /// The first `len` values, and the others; nothing of what there is less than `len` of.
+    #[inline(always)]
+    fn split_at(self, len: usize) -> (Self, Self) {
+        match self {
+            Self::F32(values) => {
+                let (first, others) = values.split_at_checked(len).unwrap_or_default();
+                (Self::F32(first), Self::F32(others))
+            }
+            Self::U8(bytes) => {
+                let (first, others) = bytes.split_at_checked(len).unwrap_or_default();
+                (Self::U8(first), Self::U8(others))
+            }
         }
     }
 }
@@ -225,8 +241,37 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         input: impl Into<Input<'i>>,
         scratch: &'s mut Aligned<[u8]>,
     ) -> Result<&'s [f32], RunError> {
-        let softmax = usize::from(self.ends_with_softmax());
-        self.run_checked(input.into(), scratch, self.parsed.layers.len() - softmax)
+        self.run_checked(input.into(), scratch, self.layers_to_logits())
+    }
+
+    /// Runs the model on many inputs that lie one behind the other, and writes their outputs one behind the other.
+    ///
+    /// As many inputs are computed at a time as `scratch` has room for: each takes [`scratch_bytes`](Self::scratch_bytes)
+    /// of it. Dense layers are much faster for some dozens at a time, since each weight is read once for several inputs.
+    ///
+    /// # Errors
+    /// [`RunError`] if the inputs are not a multiple of [`input_len`](Self::input_len) values, if the outputs are not
+    /// exactly as many as they make, or if `scratch` has no room for even one input.
+    pub fn run_batch<'i>(
+        &self,
+        inputs: impl Into<Input<'i>>,
+        scratch: &mut Aligned<[u8]>,
+        outputs: &mut [f32],
+    ) -> Result<(), RunError> {
+        self.run_batch_checked(inputs.into(), scratch, outputs, self.parsed.layers.len())
+    }
+
+    /// [`run_batch`](Self::run_batch) without a final softmax.
+    ///
+    /// # Errors
+    /// As of [`run_batch`](Self::run_batch).
+    pub fn logits_batch<'i>(
+        &self,
+        inputs: impl Into<Input<'i>>,
+        scratch: &mut Aligned<[u8]>,
+        outputs: &mut [f32],
+    ) -> Result<(), RunError> {
+        self.run_batch_checked(inputs.into(), scratch, outputs, self.layers_to_logits())
     }
 
     /// Runs the model on one input and returns the class with the largest output.
@@ -253,6 +298,11 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         Classification { class, label: self.label(class), probability: output.clamp(0.0, 1.0) }
     }
 
+    /// The number of layers without a final softmax.
+    fn layers_to_logits(&self) -> usize {
+        self.parsed.layers.len() - usize::from(self.ends_with_softmax())
+    }
+
     fn steps(&self) -> impl Iterator<Item = Step<'_>> {
         // No step is an error: loading took the same walk.
         Steps::new(self.parsed.input.shape, &self.parsed.layers).map_while(Result::ok)
@@ -269,24 +319,51 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
             return Err(RunError::WrongInputLength { found: input.len(), expected: self.input_len() });
         }
         let too_small = RunError::ScratchTooSmall { found: scratch.len(), needed: self.scratch_bytes() };
-        let bytes = scratch.0.get_mut(..self.scratch_bytes()).ok_or(too_small)?;
-        let arena: &mut [f32] = bytemuck::try_cast_slice_mut(bytes).map_err(|_| too_small)?;
-        self.execute(input, arena, layers).ok_or(too_small)
+        self.execute(1, input, arena(scratch, self.scratch_bytes()).ok_or(too_small)?, layers).ok_or(too_small)
     }
 
-    /// The walk itself. `None` if the arena is too small, which the plan rules out.
-    fn execute<'s>(&self, input: Input<'_>, arena: &'s mut [f32], layers: usize) -> Option<&'s [f32]> {
+    fn run_batch_checked(
+        &self,
+        mut inputs: Input<'_>,
+        scratch: &mut Aligned<[u8]>,
+        outputs: &mut [f32],
+        layers: usize,
+    ) -> Result<(), RunError> {
+        let (found, input_len, output_len) = (inputs.len(), self.input_len(), self.output_len());
+        let count = found.checked_div(input_len).unwrap_or(0);
+        if count * input_len != found {
+            return Err(RunError::WrongInputLength { found, expected: input_len });
+        }
+        if outputs.len() != count * output_len {
+            return Err(RunError::WrongOutputLength { found: outputs.len(), expected: count * output_len });
+        }
+        let too_small = RunError::ScratchTooSmall { found: scratch.len(), needed: self.scratch_bytes() };
+        let at_a_time = scratch.len().checked_div(self.scratch_bytes()).filter(|room| *room > 0).ok_or(too_small)?;
+        for outputs in outputs.chunks_mut((at_a_time * output_len).max(1)) {
+            let rows = outputs.len().checked_div(output_len).unwrap_or(0);
+            let (these, others) = inputs.split_at(rows * input_len);
+            let arena = arena(scratch, rows * self.scratch_bytes()).ok_or(too_small)?;
+            let made = self.execute(rows, these, arena, layers).ok_or(too_small)?;
+            outputs.iter_mut().zip(made).for_each(|(to, made)| *to = *made);
+            inputs = others;
+        }
+        Ok(())
+    }
+
+    /// The walk itself, for `rows` inputs. `None` if the arena is too small, which the plan rules out.
+    #[inline(always)]
+    fn execute<'s>(&self, rows: usize, input: Input<'_>, arena: &'s mut [f32], layers: usize) -> Option<&'s [f32]> {
         let mut place = Place::Input;
         let mut held = 0;
         for step in self.steps().take(layers) {
-            let made = step.output.elements()? as usize;
+            let made = rows * step.output.elements()? as usize;
             if plan::in_place(step.layer) {
                 let (values, _, _) = plan::split(arena, place, held, 0)?;
-                self.overwrite(&step, values);
+                values.chunks_exact_mut((held / rows.max(1)).max(1)).for_each(|values| self.overwrite(&step, values));
             } else {
                 let (source, target, end) = plan::split(arena, place, held, made)?;
                 let source = if place == Place::Input { input } else { Input::F32(source) };
-                self.layer(&step, source, target)?;
+                self.layer(rows, &step, source, target)?;
                 place = end;
             }
             held = made;
@@ -302,10 +379,24 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         }
     }
 
-    /// Runs one layer from `source` to `target`.
-    fn layer(&self, step: &Step<'_>, source: Input<'_>, target: &mut [f32]) -> Option<()> {
+    /// Runs one layer for `rows` inputs, from `source` to `target`.
+    #[inline(always)]
+    fn layer(&self, rows: usize, step: &Step<'_>, mut source: Input<'_>, target: &mut [f32]) -> Option<()> {
+        if let Layer::Dense(dense) = step.layer {
+            return if OPS & ops::DENSE != 0 { self.dense(rows, step, dense, source, target) } else { None };
+        }
+        let made = step.output.elements()? as usize;
+        for target in target.chunks_exact_mut(made.max(1)) {
+            let (image, others) = source.split_at(step.input.elements()? as usize);
+            self.image_layer(step, image, target)?;
+            source = others;
+        }
+        Some(())
+    }
+
+    /// Runs one of the layers that take one input at a time.
+    fn image_layer(&self, step: &Step<'_>, source: Input<'_>, target: &mut [f32]) -> Option<()> {
         match step.layer {
-            Layer::Dense(dense) if OPS & ops::DENSE != 0 => self.dense(step, dense, source, target),
             Layer::Conv2d(conv) if OPS & ops::CONV2D != 0 => match source {
                 Input::F32(values) => self.conv2d(step, conv, Inputs::plain(values), target),
                 Input::U8(bytes) => self.conv2d(step, conv, self.scaled(bytes), target),
@@ -321,14 +412,15 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         }
     }
 
-    fn dense(&self, step: &Step<'_>, dense: &Dense, source: Input<'_>, target: &mut [f32]) -> Option<()> {
+    #[inline(always)]
+    fn dense(&self, rows: usize, step: &Step<'_>, dense: &Dense, source: Input<'_>, target: &mut [f32]) -> Option<()> {
         let weights = self.tensor(step)?;
         let floor = floor(dense.activation);
         match source {
-            Input::F32(values) => kernels::dense(self.backend, values, weights, floor, target),
+            Input::F32(values) => dense_rows(self.backend, rows, values, weights, floor, target),
             Input::U8(bytes) => {
                 let InputSpec { scale, offset, .. } = self.parsed.input;
-                kernels::dense_bytes(self.backend, bytes, (scale, offset), weights, floor, target);
+                dense_bytes_rows(self.backend, rows, bytes, (scale, offset), weights, floor, target);
             }
         }
         self.activate(dense.activation, target);
@@ -373,6 +465,11 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         let data = self.parsed.weights.get(start..)?.get(..step.tensor_bytes as usize / 4)?;
         Panels::new(data, inputs as usize, outputs as usize)
     }
+}
+
+/// The first `bytes` of the scratch memory, as values; `None` if there are fewer.
+fn arena(scratch: &mut Aligned<[u8]>, bytes: usize) -> Option<&mut [f32]> {
+    bytemuck::try_cast_slice_mut(scratch.0.get_mut(..bytes)?).ok()
 }
 
 /// The least value that a kernel's epilogue lets through.

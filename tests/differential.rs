@@ -110,6 +110,34 @@ fn check(network: &Network, seed: u64) {
         assert_within(&found, &of_bytes, what("bytes"));
         assert_eq!(bits(&run_guarded(&model, &bytes[..], 0x3f)), bits(&found), "scratch memory matters");
         check_logits(&model, network, &values);
+        check_batches(&model, network, &mut rng);
+    }
+}
+
+/// Inputs in a batch: more than a tile has rows, and not a multiple of any.
+const BATCH: usize = 27;
+
+/// A batch makes the outputs of each of its inputs, however many of them there is scratch memory for at a time.
+fn check_batches(model: &Model<'_>, network: &Network, rng: &mut Rng) {
+    let (inputs, outputs) = (network.input_len(), model.output_len());
+    let values = signed_vec(rng, BATCH * inputs);
+    let bytes: Vec<_> = values.iter().map(|_| rng.u8(..)).collect();
+    let expected_of_values = values.chunks(inputs).flat_map(|values| network.reference(from_values(values)));
+    let expected_of_bytes = bytes.chunks(inputs).flat_map(|bytes| network.reference(from_bytes(&network.input, bytes)));
+    let (of_values, of_bytes): (Vec<_>, Vec<_>) = (expected_of_values.collect(), expected_of_bytes.collect());
+    for at_a_time in [1, 5, BATCH, 2 * BATCH] {
+        let what = || format!("a batch, {at_a_time} at a time, on {}", model.backend().name());
+        let mut scratch = AlignedBuf::zeroed(at_a_time * model.scratch_bytes() + 3);
+        let mut found = vec![f32::NAN; BATCH * outputs];
+        model.run_batch(&values[..], &mut scratch, &mut found).expect("the lengths fit");
+        assert_within(&found, &of_values, what);
+        found.fill(f32::NAN);
+        model.run_batch(&bytes[..], &mut scratch, &mut found).expect("the lengths fit");
+        assert_within(&found, &of_bytes, what);
+        assert!(
+            scratch[at_a_time * model.scratch_bytes()..].iter().all(|byte| *byte == 0),
+            "beyond its scratch memory"
+        );
     }
 }
 
@@ -119,12 +147,15 @@ fn check_logits(model: &Model<'_>, network: &Network, values: &[f32]) {
     let found = model.logits(values, &mut scratch).expect("the lengths fit");
     let mut without = network.clone();
     without.layers.retain(|layer| *layer != Layer::Softmax);
+    let mut of_batch = vec![f32::NAN; model.output_len()];
+    model.logits_batch(values, &mut AlignedBuf::zeroed(model.scratch_bytes()), &mut of_batch).expect("the lengths fit");
+    assert_eq!(bits(&of_batch), bits(found), "a batch of one");
     assert_within(found, &without.reference(from_values(values)), || format!("logits on {}", model.backend().name()));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 3000,
+        cases: 1000,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     })]

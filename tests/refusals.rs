@@ -364,6 +364,24 @@ fn wrong_lengths_are_refused_at_a_run() {
 }
 
 #[test]
+fn wrong_lengths_are_refused_at_a_batch() {
+    let blob = dense_model().encode();
+    let model = Model::load(&blob).expect("a valid blob");
+    let mut scratch = AlignedBuf::zeroed(64);
+    let expected = RunError::WrongInputLength { found: 7, expected: 3 };
+    assert_eq!(model.run_batch(&[0.0; 7], &mut scratch, &mut [0.0; 4]), Err(expected));
+    for len in [0, 3, 5] {
+        let expected = RunError::WrongOutputLength { found: len, expected: 4 };
+        assert_eq!(expected.to_string(), format!("room for {len} outputs, but the batch makes 4"));
+        assert_eq!(model.run_batch(&[0.0; 6], &mut scratch, &mut vec![0.0; len]), Err(expected));
+        assert_eq!(model.logits_batch(&[0; 6], &mut scratch, &mut vec![0.0; len]), Err(expected));
+    }
+    let expected = RunError::ScratchTooSmall { found: 7, needed: 8 };
+    assert_eq!(model.run_batch(&[0.0; 6], &mut AlignedBuf::zeroed(7), &mut [0.0; 4]), Err(expected));
+    assert!(model.run_batch(&[0.0; 0], &mut scratch, &mut []).is_ok());
+}
+
+#[test]
 fn specifications_that_are_no_model_are_not_written() {
     let layer = [dense(2, Activation::None)];
     let spec = ModelSpec { input: input(1, 1, 3), labels: &[], layers: &layer };

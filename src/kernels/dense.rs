@@ -11,36 +11,58 @@ use super::vector::Vector;
 /// for no activation. Does nothing if the lengths of `x` and `out` are not those of the same number of rows.
 pub fn dense(backend: Backend, x: &[f32], weights: Panels<'_>, floor: f32, out: &mut [f32]) {
     let rows = x.len().checked_div(weights.inputs()).unwrap_or(0);
+    dense_rows(backend, rows, x, weights, floor, out);
+}
+
+/// [`dense`] for rows of bytes `b`, each of which stands for `b * scale + offset`.
+///
+/// The bytes are converted a few at a time, so that no buffer for the whole input is needed.
+pub fn dense_bytes(backend: Backend, x: &[u8], scaling: (f32, f32), weights: Panels<'_>, floor: f32, out: &mut [f32]) {
+    let rows = x.len().checked_div(weights.inputs()).unwrap_or(0);
+    dense_bytes_rows(backend, rows, x, scaling, weights, floor, out);
+}
+
+/// [`dense`] for a number of rows that the caller knows; where that is always 1, no code for more is linked.
+#[inline(always)]
+pub(crate) fn dense_rows(backend: Backend, rows: usize, x: &[f32], weights: Panels<'_>, floor: f32, out: &mut [f32]) {
     if x.len() == rows * weights.inputs() && out.len() == rows * weights.outputs() {
         let part = Part { x, row_stride: weights.inputs(), first: 0, len: weights.inputs(), begin: true, floor };
-        dense_part(backend, part, weights, rows, out);
+        dense_part(backend, rows, part, weights, out);
     }
 }
 
-/// The same for one row of bytes `b`, each of which stands for `b * scale + offset`.
-///
-/// The bytes are converted a few at a time, so that no buffer for the whole input is needed.
-pub fn dense_bytes(
+/// [`dense_bytes`], likewise.
+#[inline(always)]
+pub(crate) fn dense_bytes_rows(
     backend: Backend,
+    rows: usize,
     x: &[u8],
     (scale, offset): (f32, f32),
     weights: Panels<'_>,
     floor: f32,
     out: &mut [f32],
 ) {
-    /// Long enough that picking up and putting down the sums costs little beside the products.
+    /// Inputs at a time: so many that picking up and putting down the sums costs little beside the products.
     const LEN: usize = 128;
-    if x.len() != weights.inputs() || out.len() != weights.outputs() {
+    /// Rows at a time: a few tiles, but on the small stack of a microcontroller, which has one image at a time, a single one.
+    const ROWS: usize = if cfg!(target_os = "none") { 1 } else { 24 };
+    let (inputs, outputs) = (weights.inputs(), weights.outputs());
+    if x.len() != rows * inputs || out.len() != rows * outputs || inputs == 0 || outputs == 0 {
         return;
     }
-    let mut buffer = [0.0; LEN];
-    for (index, bytes) in x.chunks(LEN).enumerate() {
-        buffer.iter_mut().zip(bytes).for_each(|(value, byte)| *value = f32::from(*byte) * scale + offset);
-        let first = index * LEN;
-        let last = first + bytes.len() == x.len();
-        let floor = if last { floor } else { f32::NEG_INFINITY };
-        let part = Part { x: &buffer, row_stride: LEN, first, len: bytes.len(), begin: first == 0, floor };
-        dense_part(backend, part, weights, 1, out);
+    let mut buffer = [0.0; LEN * ROWS];
+    for (x, out) in x.chunks(inputs * ROWS).zip(out.chunks_mut(outputs * ROWS)) {
+        let rows = if ROWS == 1 || rows == 1 { 1 } else { x.len() / inputs };
+        for first in (0..inputs).step_by(LEN) {
+            let len = LEN.min(inputs - first);
+            for (values, x) in buffer.chunks_exact_mut(LEN).zip(x.chunks_exact(inputs)) {
+                let bytes = x.get(first..first + len).unwrap_or_default();
+                values.iter_mut().zip(bytes).for_each(|(value, byte)| *value = f32::from(*byte) * scale + offset);
+            }
+            let floor = if first + len == inputs { floor } else { f32::NEG_INFINITY };
+            let part = Part { x: &buffer, row_stride: LEN, first, len, begin: first == 0, floor };
+            dense_part(backend, rows, part, weights, out);
+        }
     }
 }
 
@@ -60,7 +82,7 @@ struct Part<'a> {
 }
 
 #[inline(never)]
-fn dense_part(backend: Backend, part: Part<'_>, weights: Panels<'_>, rows: usize, out: &mut [f32]) {
+fn dense_part(backend: Backend, rows: usize, part: Part<'_>, weights: Panels<'_>, out: &mut [f32]) {
     backend.dispatch(DenseKernel { part, weights, rows, out });
 }
 

@@ -7,7 +7,7 @@ mod activation;
 #[allow(unsafe_code)] // intrinsics and the inner loop
 pub(crate) mod backend;
 pub(crate) mod conv2d;
-mod dense;
+pub(crate) mod dense;
 pub(crate) mod max_pool2d;
 pub mod pack;
 #[allow(unsafe_code)] // declares an unsafe method; only the backends implement and call it

@@ -23,6 +23,9 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<usize>>,
 }
 
+/// Images that the core runs at a time.
+const BATCH: usize = 64;
+
 /// Runs `model` over `images`.
 ///
 /// # Errors
@@ -36,11 +39,12 @@ pub fn evaluate(model: &Model<'_>, images: &Images) -> Result<Evaluation, String
         return Err(format!("has {classes} outputs, but there are images of class {label}"));
     }
     let loss_kind = if model.ends_with_softmax() { Loss::CrossEntropy } else { Loss::SquaredError };
-    let mut scratch = AlignedBuf::zeroed(model.scratch_bytes());
+    let mut scratch = AlignedBuf::zeroed(BATCH * model.scratch_bytes());
+    let mut outputs = vec![0.0; images.len() * classes];
+    model.logits_batch(&images.pixels[..], &mut scratch, &mut outputs).map_err(|e| e.to_string())?;
     let mut confusion = vec![vec![0; classes]; classes];
     let mut loss = 0.0;
-    for (index, label) in images.labels.iter().map(|&label| usize::from(label)).enumerate() {
-        let outputs = model.logits(images.image(index), &mut scratch).map_err(|e| e.to_string())?;
+    for (outputs, label) in outputs.chunks_exact(classes).zip(images.labels.iter().map(|&label| usize::from(label))) {
         loss += loss_kind.of_image(outputs, label, LossQuirks::default());
         confusion[label][argmax(outputs)] += 1;
     }
