@@ -7,11 +7,15 @@ use std::env::var;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-check-cfg=cfg(wide_backend)");
+    println!("cargo::rustc-check-cfg=cfg(cortex_m_fpu)");
     let target = var("TARGET").unwrap_or_default();
     let arch = var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     // The same list stands in Cargo.toml, where `wide` is a dependency.
     if ["x86_64", "x86", "aarch64", "wasm32"].contains(&arch.as_str()) {
         println!("cargo::rustc-cfg=wide_backend");
+    }
+    if target.starts_with("thumb") && target.ends_with("eabihf") {
+        println!("cargo::rustc-cfg=cortex_m_fpu");
     }
     println!("cargo::rustc-env=THUMBNET_BUILT_FOR={}", built_for(&target, &arch));
 }

@@ -6,9 +6,10 @@
 use crate::align::{Aligned, misalignment};
 use crate::error::{EncodeError, HeaderError, LoadError};
 use crate::kernels::pack;
-use crate::layer::{InputSpec, Layer, MAX_LAYERS};
+use crate::layer::{InputSpec, Layer, MAX_LAYERS, WeightType};
 use crate::ops;
 use crate::plan::{Plan, PlanError, Steps};
+use half::f16;
 use serde::{Deserialize, Serialize};
 
 /// The first bytes of every model.
@@ -142,7 +143,7 @@ pub(crate) struct Parsed<'b> {
     pub(crate) input: InputSpec,
     pub(crate) labels: &'b str,
     pub(crate) layers: heapless::Vec<Layer, MAX_LAYERS>,
-    pub(crate) weights: &'b [f32],
+    pub(crate) weights: &'b [u8],
     pub(crate) plan: Plan,
 }
 
@@ -167,8 +168,6 @@ pub(crate) fn parse(blob: &[u8]) -> Result<Parsed<'_>, LoadError> {
         return Err(LoadError::WrongWeightLength { found: weights.len(), expected: plan.weight_bytes as usize });
     }
     check_promises(&prefix, &plan, (blob.len() - weights.len()) as u32)?;
-    // The offset is a multiple of 64, so that only a weight section of odd length could fail here.
-    let weights = bytemuck::try_cast_slice(weights).map_err(|_| LoadError::InvalidHeader(HeaderError::Padding))?;
     Ok(Parsed { input: header.input, labels: header.labels, layers: header.layers, weights, plan })
 }
 
@@ -263,7 +262,8 @@ pub struct ModelSpec<'a> {
 /// The parameters of one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Tensors<'a> {
-    /// Row-major: `[inputs, outputs]` of a dense layer, `[kh, kw, channels, filters]` of a convolution.
+    /// Row-major: `[inputs, outputs]` of a dense layer, `[kh, kw, channels, filters]` of a convolution. Rounded to the
+    /// nearest value that the layer's weight type has.
     pub weights: &'a [f32],
     /// One for each output or filter; or none, which stands for zeros.
     pub bias: &'a [f32],
@@ -398,12 +398,15 @@ fn pack_tensors(spec: &ModelSpec<'_>, tensors: &[Tensors<'_>], section: &mut [u8
         let tensor = rest.next().ok_or(count)?;
         let start = step.tensor_offset as usize;
         let bytes = section.get_mut(start..start + step.tensor_bytes as usize).ok_or(EncodeError::BufferTooSmall)?;
-        let panels = bytemuck::try_cast_slice_mut(bytes).map_err(|_| EncodeError::BufferTooSmall)?;
         let shape = EncodeError::TensorShape { index };
         if tensor.weights.len() != inputs as usize * outputs as usize {
             return Err(shape);
         }
-        pack::pack(tensor.weights, tensor.bias, outputs as usize, panels).ok_or(shape)?;
+        match step.layer.weight_type() {
+            Some(WeightType::F16) => pack::pack::<f16>(tensor.weights, tensor.bias, outputs as usize, bytes),
+            _ => pack::pack::<f32>(tensor.weights, tensor.bias, outputs as usize, bytes),
+        }
+        .ok_or(shape)?;
     }
     if rest.next().is_some() { Err(count) } else { Ok(()) }
 }

@@ -2,6 +2,7 @@
 
 use crate::kernels::pack;
 use crate::ops;
+use half::f16;
 use serde::{Deserialize, Serialize};
 
 /// The most layers that a model may have.
@@ -88,12 +89,15 @@ impl Activation {
 pub enum WeightType {
     /// IEEE 754 single precision.
     F32,
+    /// IEEE 754 half precision: half the flash. Sums are in single precision, and so are the biases.
+    F16,
 }
 
 impl WeightType {
     const fn ops(self) -> u32 {
         match self {
             Self::F32 => ops::WEIGHTS_F32,
+            Self::F16 => ops::WEIGHTS_F16,
         }
     }
 }
@@ -304,7 +308,10 @@ fn windows(len: u16, padding: i32, kernel: u8, stride: u8) -> Result<u16, LayerE
 pub(crate) fn tensor_bytes(layer: &Layer, input: Shape) -> Result<u32, LayerError> {
     match (layer.weight_matrix(input), layer.weight_type()) {
         (Some((inputs, outputs)), Some(WeightType::F32)) => {
-            pack::panel_bytes(inputs, outputs).ok_or(LayerError::TooLarge)
+            pack::tensor_bytes::<f32>(inputs, outputs).ok_or(LayerError::TooLarge)
+        }
+        (Some((inputs, outputs)), Some(WeightType::F16)) => {
+            pack::tensor_bytes::<f16>(inputs, outputs).ok_or(LayerError::TooLarge)
         }
         (None, Some(_)) => Err(LayerError::TooLarge),
         (_, None) => Ok(0),

@@ -5,10 +5,11 @@ use crate::blob::{self, Parsed};
 use crate::error::{LoadError, RunError};
 use crate::kernels::backend::tile::{Element, Inputs};
 use crate::kernels::dense::{dense_bytes_rows, dense_rows};
-use crate::kernels::{self, Backend, Panels};
-use crate::layer::{Activation, Conv2d, Dense, InputSpec, Layer, MaxPool2d, Shape};
+use crate::kernels::{self, Backend, Panels, Weight};
+use crate::layer::{Activation, Conv2d, Dense, InputSpec, Layer, MaxPool2d, Shape, WeightType};
 use crate::ops;
 use crate::plan::{self, Place, Step, Steps};
+use half::f16;
 
 /// One input of a model: values, or bytes that the model scales by its [`InputSpec`].
 ///
@@ -414,16 +415,35 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     #[inline(always)]
     fn dense(&self, rows: usize, step: &Step<'_>, dense: &Dense, source: Input<'_>, target: &mut [f32]) -> Option<()> {
-        let weights = self.tensor(step)?;
-        let floor = floor(dense.activation);
+        match dense.weights {
+            WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => {
+                self.dense_with::<f32>(rows, step, dense.activation, source, target)
+            }
+            WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => {
+                self.dense_with::<f16>(rows, step, dense.activation, source, target)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn dense_with<W: Weight>(
+        &self,
+        rows: usize,
+        step: &Step<'_>,
+        activation: Activation,
+        source: Input<'_>,
+        target: &mut [f32],
+    ) -> Option<()> {
+        let weights = self.tensor::<W>(step)?;
         match source {
-            Input::F32(values) => dense_rows(self.backend, rows, values, weights, floor, target),
+            Input::F32(values) => dense_rows(self.backend, rows, values, weights, floor(activation), target),
             Input::U8(bytes) => {
                 let InputSpec { scale, offset, .. } = self.parsed.input;
-                dense_bytes_rows(self.backend, rows, bytes, (scale, offset), weights, floor, target);
+                dense_bytes_rows(self.backend, rows, bytes, (scale, offset), weights, floor(activation), target);
             }
         }
-        self.activate(dense.activation, target);
+        self.activate(activation, target);
         Some(())
     }
 
@@ -434,7 +454,22 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         source: Inputs<'_, E>,
         target: &mut [f32],
     ) -> Option<()> {
-        let weights = self.tensor(step)?;
+        match conv.weights {
+            WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => self.conv2d_with::<E, f32>(step, conv, source, target),
+            WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => self.conv2d_with::<E, f16>(step, conv, source, target),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn conv2d_with<E: Element, W: Weight>(
+        &self,
+        step: &Step<'_>,
+        conv: &Conv2d,
+        source: Inputs<'_, E>,
+        target: &mut [f32],
+    ) -> Option<()> {
+        let weights = self.tensor::<W>(step)?;
         let shapes = (step.input, step.output);
         kernels::conv2d::conv2d(self.backend, source, conv, shapes, weights, floor(conv.activation), target);
         self.activate(conv.activation, target);
@@ -459,11 +494,10 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         }
     }
 
-    fn tensor(&self, step: &Step<'_>) -> Option<Panels<'b>> {
+    fn tensor<W: Weight>(&self, step: &Step<'_>) -> Option<Panels<'b, W>> {
         let (inputs, outputs) = step.layer.weight_matrix(step.input)?;
-        let start = step.tensor_offset as usize / 4;
-        let data = self.parsed.weights.get(start..)?.get(..step.tensor_bytes as usize / 4)?;
-        Panels::new(data, inputs as usize, outputs as usize)
+        let bytes = self.parsed.weights.get(step.tensor_offset as usize..)?.get(..step.tensor_bytes as usize)?;
+        Panels::new(bytes, inputs as usize, outputs as usize)
     }
 }
 

@@ -18,9 +18,11 @@ pub const TANH: u32 = 1 << 4;
 pub const SIGMOID: u32 = 1 << 5;
 /// f32 weights.
 pub const WEIGHTS_F32: u32 = 1 << 16;
+/// f16 weights.
+pub const WEIGHTS_F16: u32 = 1 << 17;
 
 /// Everything that this version of the library can run.
-pub const ALL: u32 = DENSE | CONV2D | MAX_POOL2D | SOFTMAX | TANH | SIGMOID | WEIGHTS_F32;
+pub const ALL: u32 = DENSE | CONV2D | MAX_POOL2D | SOFTMAX | TANH | SIGMOID | WEIGHTS_F32 | WEIGHTS_F16;
 
 /// The names of the operations in a mask, lowest bit first; an unknown bit is called `"unknown"`.
 ///
@@ -41,6 +43,7 @@ fn name(bit: u32) -> &'static str {
         TANH => "tanh",
         SIGMOID => "sigmoid",
         WEIGHTS_F32 => "f32 weights",
+        WEIGHTS_F16 => "f16 weights",
         _ => "unknown",
     }
 }

@@ -2,14 +2,14 @@
 
 mod common;
 
-use common::network::{Network, dense, dims, signed_vec};
+use common::network::{Network, dims, signed_vec};
 use common::reference::{self, Dims, from_bytes, from_values};
 use common::{assert_within, backends, bits, run};
 use fastrand::Rng;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use thumbnet::blob::{self, ModelSpec};
-use thumbnet::layer::{Activation, Conv2d, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType};
+use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType};
 use thumbnet::{AlignedBuf, EncodeError, Model};
 
 /// What memory behind the scratch memory is filled with.
@@ -19,18 +19,22 @@ fn activation() -> impl Strategy<Value = Activation> {
     prop_oneof![Just(Activation::None), Just(Activation::Relu), Just(Activation::Tanh), Just(Activation::Sigmoid)]
 }
 
+fn weight_type() -> impl Strategy<Value = WeightType> {
+    prop_oneof![2 => Just(WeightType::F32), 1 => Just(WeightType::F16)]
+}
+
 fn layer() -> impl Strategy<Value = Layer> {
     let side = || prop_oneof![3 => Just(0), 2 => -3i8..=4];
     let padding =
         [side(), side(), side(), side()].prop_map(|[top, bottom, left, right]| Padding { top, bottom, left, right });
-    let conv = (1u16..=20, [1u8..=4, 1..=4], [1u8..=3, 1..=3], padding, [1u8..=3, 1..=3], activation()).prop_map(
-        |(filters, kernel, stride, padding, pool, activation)| {
-            Layer::Conv2d(Conv2d { filters, kernel, stride, padding, pool, activation, weights: WeightType::F32 })
-        },
-    );
+    let conv = (1u16..=20, [1u8..=4, 1..=4], [1u8..=3, 1..=3], padding, [1u8..=3, 1..=3], activation(), weight_type())
+        .prop_map(|(filters, kernel, stride, padding, pool, activation, weights)| {
+            Layer::Conv2d(Conv2d { filters, kernel, stride, padding, pool, activation, weights })
+        });
     let pool = ([1u8..=3, 1..=3], [1u8..=3, 1..=3])
         .prop_map(|(kernel, stride)| Layer::MaxPool2d(MaxPool2d { kernel, stride }));
-    let dense = (1u16..=40, activation()).prop_map(|(outputs, activation)| dense(outputs, activation));
+    let dense = (1u16..=40, activation(), weight_type())
+        .prop_map(|(outputs, activation, weights)| Layer::Dense(Dense { outputs, activation, weights }));
     prop_oneof![4 => conv, 2 => pool, 3 => dense, 1 => Just(Layer::Softmax)]
 }
 

@@ -78,18 +78,16 @@ fn tensor(bytes: &[u8], inputs: usize, outputs: usize) -> (Vec<f32>, Vec<Vec<f32
     let mut weights = vec![vec![0.0; outputs]; inputs];
     let mut at = 0;
     for first in (0..outputs).step_by(16) {
-        for row in 0..=inputs {
-            for output in first..outputs.min(first + 16) {
-                match row {
-                    0 => bias[output] = value(at),
-                    _ => weights[row - 1][output] = value(at),
-                }
+        for row in &mut weights {
+            for weight in &mut row[first..outputs.min(first + 16)] {
+                *weight = value(at);
                 at += 1;
             }
         }
     }
-    at += (16 - outputs % 16) % 16;
-    (bias, weights, (4 * at).div_ceil(64) * 64)
+    bias.iter_mut().enumerate().for_each(|(output, bias)| *bias = value(at + output));
+    let behind_loads = at + (16 - outputs % 16) % 16;
+    (bias, weights, (4 * behind_loads.max(at + outputs)).div_ceil(64) * 64)
 }
 
 fn read(file: &[u8]) -> File {

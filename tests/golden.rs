@@ -8,7 +8,7 @@ use common::{backends, raw, run};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use thumbnet::layer::{Activation, InputSpec, Layer, Padding, Shape};
+use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, Padding, Shape, WeightType};
 use thumbnet::{AlignedBuf, Model};
 
 fn folder() -> PathBuf {
@@ -64,7 +64,11 @@ fn files_of_every_version_are_read() {
     let mut models: Vec<_> = files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "tnet")).collect();
     models.sort();
     let names: Vec<_> = models.iter().filter_map(|path| path.file_name()?.to_str()).collect();
-    assert_eq!(names, ["v1-conv.tnet", "v1-dense.tnet"], "no file may go, and a new one belongs on this list");
+    assert_eq!(
+        names,
+        ["v1-conv.tnet", "v1-dense.tnet", "v1-f16.tnet"],
+        "no file may go, and a new one belongs on this list"
+    );
     models.iter().for_each(|path| check(path));
 }
 
@@ -95,6 +99,17 @@ fn v1_conv() -> Network {
         Layer::Softmax,
     ];
     Network::random(input(9, 8, 2), &layers, 102)
+}
+
+/// Weights in half precision, in a convolution and in dense layers of one and of two panels.
+fn v1_f16() -> Network {
+    let (weights, activation) = (WeightType::F16, Activation::Relu);
+    let layers = [
+        Layer::Conv2d(Conv2d { weights, ..conv(5, 3, activation) }),
+        Layer::Dense(Dense { outputs: 19, activation, weights }),
+        Layer::Dense(Dense { outputs: 3, activation: Activation::None, weights }),
+    ];
+    Network::random(input(6, 5, 1), &layers, 103)
 }
 
 /// An input with the outputs that belong to it, and how far a correct f32 computation may be from them.
@@ -132,4 +147,5 @@ fn write(name: &str, network: &Network) {
 fn write_missing_files() {
     write("v1-dense", &v1_dense());
     write("v1-conv", &v1_conv());
+    write("v1-f16", &v1_f16());
 }

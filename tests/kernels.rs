@@ -6,16 +6,16 @@ use common::network::{Network, conv, dense, input, max_pool, signed, signed_vec}
 use common::reference::{self, Bounded, from_bytes, from_values};
 use common::{assert_within, backends, bits, run};
 use fastrand::Rng;
-use thumbnet::kernels::pack::{pack, panel_bytes};
+use thumbnet::kernels::pack::{pack, tensor_bytes};
 use thumbnet::kernels::{self, Panels};
 use thumbnet::layer::{Activation, Conv2d, Layer, Padding};
-use thumbnet::{Aligned, Backend, Model};
+use thumbnet::{AlignedBuf, Backend, Model};
 
 const NO_FLOOR: f32 = f32::NEG_INFINITY;
 
 /// Packed weights that own their memory.
 struct Packed {
-    blocks: Vec<Aligned<[f32; 16]>>,
+    tensor: AlignedBuf,
     inputs: usize,
     outputs: usize,
 }
@@ -23,22 +23,21 @@ struct Packed {
 impl Packed {
     fn new(weights: &[f32], bias: &[f32], outputs: usize) -> Self {
         let inputs = weights.len() / outputs;
-        let bytes = panel_bytes(inputs as u32, outputs as u32).expect("small") as usize;
-        let mut flat = vec![f32::NAN; bytes / 4];
-        pack(weights, bias, outputs, &mut flat).expect("the lengths fit");
-        let blocks = flat.chunks_exact(16).map(|chunk| Aligned(chunk.try_into().expect("sixteen"))).collect();
-        Self { blocks, inputs, outputs }
+        let bytes = tensor_bytes::<f32>(inputs as u32, outputs as u32).expect("small") as usize;
+        let mut tensor = AlignedBuf::zeroed(bytes);
+        tensor.fill(0xa5);
+        pack::<f32>(weights, bias, outputs, &mut tensor).expect("the lengths fit");
+        Self { tensor, inputs, outputs }
     }
 
-    fn flat(&self) -> Vec<f32> {
-        self.blocks.iter().flat_map(|block| block.0).collect()
+    fn panels(&self) -> Panels<'_> {
+        Panels::new(&self.tensor, self.inputs, self.outputs).expect("packed for this shape")
     }
 }
 
 /// Checks rows of inputs, of which each lies at every misalignment that an f32 can have, on one backend.
 fn check_dense(backend: Backend, packed: &Packed, x: &[f32], expected: &[Bounded], shift: usize, what: &str) {
-    let flat = packed.flat();
-    let panels = Panels::new(&flat, packed.inputs, packed.outputs).expect("packed for this shape");
+    let panels = packed.panels();
     let shifted = [&vec![f32::NAN; shift][..], x].concat();
     // Canaries on both sides.
     let mut out = vec![7.5; shift + expected.len() + 20];
@@ -137,8 +136,8 @@ fn dense_of_bytes() {
             let expected = reference::dense(&from_bytes(&spec, &bytes), &weights, &bias, outputs);
             let scaled: Vec<_> = bytes.iter().map(|b| f32::from(*b) * spec.scale + spec.offset).collect();
             let of_values = dense_rows(&scaled, &weights, &bias, outputs);
-            let flat = Packed::new(&weights, &bias, outputs).flat();
-            let panels = Panels::new(&flat, inputs, outputs).expect("packed for this shape");
+            let packed = Packed::new(&weights, &bias, outputs);
+            let panels = packed.panels();
             for backend in backends() {
                 let what = || format!("{inputs} bytes to {outputs} on {}", backend.name());
                 let mut out = vec![7.5; outputs];
@@ -156,8 +155,8 @@ fn dense_of_bytes() {
 /// "Does nothing if the lengths of `x` and `out` are not those of the same number of rows."
 #[test]
 fn dense_leaves_the_output_alone_if_lengths_do_not_fit() {
-    let flat = Packed::new(&[1.0; 3 * 5], &[1.0; 5], 5).flat();
-    let panels = Panels::new(&flat, 3, 5).expect("packed for this shape");
+    let packed = Packed::new(&[1.0; 3 * 5], &[1.0; 5], 5);
+    let panels = packed.panels();
     for backend in backends() {
         for inputs in 0..=20 {
             for outputs in 0..=30 {
@@ -178,20 +177,37 @@ fn dense_leaves_the_output_alone_if_lengths_do_not_fit() {
 #[test]
 fn panels_have_the_length_of_their_shape() {
     for (inputs, outputs) in [(1, 2), (3, 5), (40, 16), (7, 33)] {
-        let flat = Packed::new(&vec![1.0; inputs * outputs], &[], outputs).flat();
-        assert!(Panels::new(&flat, inputs, outputs).is_some());
-        assert!(Panels::new(&flat[1..], inputs, outputs).is_none());
-        assert!(Panels::new(&[&flat[..], &[0.0]].concat(), inputs, outputs).is_none());
-        assert!(Panels::new(&flat, inputs, 0).is_none());
-        assert!(Panels::new(&flat, 0, outputs).is_none());
-        assert!(Panels::new(&flat, inputs, usize::MAX).is_none());
-        assert!(Panels::new(&flat, usize::MAX, outputs).is_none());
-        assert!(pack(&vec![1.0; inputs * outputs], &[0.0; 100], outputs, &mut flat.clone()).is_none(), "100 biases");
-        assert!(pack(&vec![1.0; inputs * outputs - 1], &[], outputs, &mut flat.clone()).is_none(), "not whole rows");
-        assert!(pack(&vec![1.0; inputs * outputs], &[], 0, &mut flat.clone()).is_none());
+        let mut tensor = Packed::new(&vec![1.0; inputs * outputs], &[], outputs).tensor;
+        let found = |tensor: &[u8], inputs, outputs| Panels::<f32>::new(tensor, inputs, outputs).is_some();
+        assert!(found(&tensor, inputs, outputs));
+        assert!(!found(&tensor[4..], inputs, outputs));
+        assert!(!found(&AlignedBuf::zeroed(tensor.len() + 1), inputs, outputs));
+        assert!(!found(&AlignedBuf::zeroed(tensor.len() + 2)[2..], inputs, outputs), "misaligned");
+        assert!(!found(&tensor, inputs, 0) && !found(&tensor, 0, outputs));
+        assert!(!found(&tensor, inputs, usize::MAX) && !found(&tensor, usize::MAX, outputs));
+        let ones = vec![1.0; inputs * outputs];
+        assert!(pack::<f32>(&ones, &[0.0; 100], outputs, &mut tensor).is_none(), "100 biases");
+        assert!(pack::<f32>(&ones[1..], &[], outputs, &mut tensor).is_none(), "not whole rows");
+        assert!(pack::<f32>(&ones, &[], 0, &mut tensor).is_none());
     }
-    assert_eq!(panel_bytes(u32::MAX, 1), None);
-    assert_eq!(panel_bytes(1 << 20, 1 << 12), None);
+    assert_eq!(tensor_bytes::<f32>(u32::MAX, 1), None);
+    assert_eq!(tensor_bytes::<f32>(1 << 20, 1 << 12), None);
+}
+
+/// What is packed can be read again, one by one.
+#[test]
+fn packed_weights_can_be_read_one_by_one() {
+    let mut rng = Rng::with_seed(9);
+    for (inputs, outputs) in [(1, 1), (3, 5), (7, 16), (5, 37)] {
+        let (weights, bias) = (signed_vec(&mut rng, inputs * outputs), signed_vec(&mut rng, outputs));
+        let packed = Packed::new(&weights, &bias, outputs);
+        let panels = packed.panels();
+        assert_eq!((panels.inputs(), panels.outputs(), panels.bias()), (inputs, outputs, &bias[..]));
+        for (index, weight) in weights.iter().enumerate() {
+            assert_eq!(panels.weight(index / outputs, index % outputs), Some(*weight));
+        }
+        assert_eq!((panels.weight(inputs, 0), panels.weight(0, outputs)), (None, None));
+    }
 }
 
 /// Runs a network on values and on bytes, on every backend, against the reference.

@@ -6,7 +6,7 @@
 
 use super::backend::tile::{Element, Inputs, Operands, Tile, accumulate};
 use super::backend::{Backend, Kernel};
-use super::pack::{Columns, Panels};
+use super::pack::{Columns, Panels, Weight};
 use super::vector::Vector;
 use crate::layer::{Conv2d, Shape};
 use core::ops::Range;
@@ -17,12 +17,12 @@ use core::ops::Range;
 /// which is the same as the other way round for every activation that never falls, and fewer evaluations. Does nothing
 /// where lengths do not fit the shapes.
 #[inline(never)]
-pub(crate) fn conv2d<E: Element>(
+pub(crate) fn conv2d<E: Element, W: Weight>(
     backend: Backend,
     x: Inputs<'_, E>,
     conv: &Conv2d,
     (input, output): (Shape, Shape),
-    weights: Panels<'_>,
+    weights: Panels<'_, W>,
     floor: f32,
     out: &mut [f32],
 ) {
@@ -141,15 +141,15 @@ impl Geometry {
     }
 }
 
-struct ConvKernel<'a, E> {
+struct ConvKernel<'a, E, W> {
     x: Inputs<'a, E>,
     geometry: Geometry,
-    weights: Panels<'a>,
+    weights: Panels<'a, W>,
     floor: f32,
     out: &'a mut [f32],
 }
 
-impl<E: Element> Kernel for ConvKernel<'_, E> {
+impl<E: Element, W: Weight> Kernel for ConvKernel<'_, E, W> {
     type Output = ();
 
     #[inline(always)]
@@ -162,12 +162,12 @@ impl<E: Element> Kernel for ConvKernel<'_, E> {
         let mut first = 0;
         if COLUMNS > 1 {
             while let Some(columns) = weights.columns::<2>(V::LANES, first) {
-                sums.map::<V, WINDOWS, 2>(&columns, out);
+                sums.map::<V, W, WINDOWS, 2>(&columns, out);
                 first += 2 * V::LANES;
             }
         }
         while let Some(columns) = weights.columns::<1>(V::LANES, first) {
-            sums.map::<V, WINDOWS, 1>(&columns, out);
+            sums.map::<V, W, WINDOWS, 1>(&columns, out);
             first += V::LANES;
         }
     }
@@ -184,9 +184,9 @@ struct Sums<'a, E, T> {
 impl<E: Element, T: Copy> Sums<'_, E, T> {
     /// Some columns of the whole output.
     #[inline(always)]
-    fn map<V: Vector<Token = T>, const WINDOWS: usize, const COLUMNS: usize>(
+    fn map<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
         &self,
-        columns: &Columns<'_, COLUMNS>,
+        columns: &Columns<'_, W, COLUMNS>,
         out: &mut [f32],
     ) {
         // Never 0, but the compiler does not know, and chunks of 0 would panic.
@@ -194,9 +194,9 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         for (row, out) in out.chunks_exact_mut(row_len).enumerate() {
             // With a number of pooled windows that the compiler knows, they stay in registers.
             match self.geometry.pooled() {
-                1 => self.row::<V, WINDOWS, 1, COLUMNS>(columns, row as i32, out),
-                4 if V::UNROLL => self.row::<V, WINDOWS, 4, COLUMNS>(columns, row as i32, out),
-                _ => self.row::<V, WINDOWS, ANY, COLUMNS>(columns, row as i32, out),
+                1 => self.row::<V, W, WINDOWS, 1, COLUMNS>(columns, row as i32, out),
+                4 if V::UNROLL => self.row::<V, W, WINDOWS, 4, COLUMNS>(columns, row as i32, out),
+                _ => self.row::<V, W, WINDOWS, ANY, COLUMNS>(columns, row as i32, out),
             }
         }
     }
@@ -204,9 +204,9 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
     /// A row of outputs, of each of which `POOLED` windows are pooled: tiles of as many outputs as fill `WINDOWS`, but
     /// single windows where they reach into the padding to the left or right, or unequally far above or below.
     #[inline(always)]
-    fn row<V: Vector<Token = T>, const WINDOWS: usize, const POOLED: usize, const COLUMNS: usize>(
+    fn row<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const POOLED: usize, const COLUMNS: usize>(
         &self,
-        columns: &Columns<'_, COLUMNS>,
+        columns: &Columns<'_, W, COLUMNS>,
         row: i32,
         out: &mut [f32],
     ) {
@@ -215,7 +215,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         let (inside, rows) = if group == 0 { (0..0, 0..0) } else { self.geometry.inside(row) };
         let (first, behind) = (inside.start, inside.end);
         for column in (0..first).chain(behind..self.geometry.output_width) {
-            self.border::<V, COLUMNS>(columns, [row, column], out);
+            self.border::<V, W, COLUMNS>(columns, [row, column], out);
         }
         if inside.is_empty() {
             return;
@@ -235,7 +235,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
             // The last tile begins early enough to be full, and computes some outputs again.
             let column = column.min(behind - group).max(first);
             let starts = starts.map(|start| start + (column - first) as usize * step);
-            let tile = self.windows::<V, WINDOWS, COLUMNS>(columns, starts, &rows);
+            let tile = self.windows::<V, W, WINDOWS, COLUMNS>(columns, starts, &rows);
             let outputs = (behind - column).min(group) as usize;
             for (windows, out) in tile.chunks(pooled.max(1)).zip(self.outputs(out, column)).take(outputs) {
                 let sums = self.pool::<V, COLUMNS>(windows);
@@ -246,15 +246,15 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
 
     /// One output, of which windows may reach into the padding: one window after the other.
     #[inline(always)]
-    fn border<V: Vector<Token = T>, const COLUMNS: usize>(
+    fn border<V: Vector<Token = T>, W: Weight, const COLUMNS: usize>(
         &self,
-        columns: &Columns<'_, COLUMNS>,
+        columns: &Columns<'_, W, COLUMNS>,
         [row, column]: Corner,
         out: &mut [f32],
     ) {
         let mut pooled = [V::splat(self.token, f32::NEG_INFINITY); COLUMNS];
         for window in 0..self.geometry.pooled() {
-            let sums = self.clipped_window::<V, COLUMNS>(columns, self.geometry.corner([row, column], window));
+            let sums = self.clipped_window::<V, W, COLUMNS>(columns, self.geometry.corner([row, column], window));
             for (largest, sum) in pooled.iter_mut().zip(sums) {
                 *largest = largest.pool(sum);
             }
@@ -284,9 +284,9 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
     }
 
     #[inline(always)]
-    fn store<V: Vector<Token = T>, const COLUMNS: usize>(
+    fn store<V: Vector<Token = T>, W: Weight, const COLUMNS: usize>(
         &self,
-        columns: &Columns<'_, COLUMNS>,
+        columns: &Columns<'_, W, COLUMNS>,
         sums: &[V; COLUMNS],
         out: &mut [f32],
     ) {
@@ -299,9 +299,9 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
 
     /// The sums of the windows that begin at `starts`, of which the `rows` lie within the input.
     #[inline(always)]
-    fn windows<V: Vector<Token = T>, const WINDOWS: usize, const COLUMNS: usize>(
+    fn windows<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
         &self,
-        columns: &Columns<'_, COLUMNS>,
+        columns: &Columns<'_, W, COLUMNS>,
         starts: [usize; WINDOWS],
         rows: &Range<i32>,
     ) -> Tile<V, WINDOWS, COLUMNS> {
@@ -314,9 +314,9 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
 
     /// The sums of one window, of which parts may lie in the padding, where the input counts as 0.
     #[inline(always)]
-    fn clipped_window<V: Vector<Token = T>, const COLUMNS: usize>(
+    fn clipped_window<V: Vector<Token = T>, W: Weight, const COLUMNS: usize>(
         &self,
-        columns: &Columns<'_, COLUMNS>,
+        columns: &Columns<'_, W, COLUMNS>,
         [row, column]: Corner,
     ) -> [V; COLUMNS] {
         let Geometry { kernel: [_, kw], channels, .. } = self.geometry;
@@ -334,16 +334,19 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
     }
 
     #[inline(always)]
-    fn bias<V: Vector<Token = T>, const COLUMNS: usize>(&self, columns: &Columns<'_, COLUMNS>) -> [V; COLUMNS] {
-        columns.starts.map(|start| V::load(self.token, columns.data.get(start..).unwrap_or_default()))
+    fn bias<V: Vector<Token = T>, W: Weight, const COLUMNS: usize>(
+        &self,
+        columns: &Columns<'_, W, COLUMNS>,
+    ) -> [V; COLUMNS] {
+        core::array::from_fn(|c| V::load(self.token, columns.bias.get(c * V::LANES..).unwrap_or_default()))
     }
 
     /// Adds the products of `runs` runs of `len` neighbouring inputs, from `starts` on and a row of the input apart, with
     /// the weights from input `first` of the window on.
     #[inline(always)]
-    fn add<V: Vector<Token = T>, const WINDOWS: usize, const COLUMNS: usize>(
+    fn add<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
         &self,
-        columns: &Columns<'_, COLUMNS>,
+        columns: &Columns<'_, W, COLUMNS>,
         starts: [usize; WINDOWS],
         first: usize,
         runs: usize,
@@ -353,7 +356,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         let operands = Operands {
             inputs: self.x,
             rows: starts,
-            weights: columns.data.get((1 + first) * columns.width..).unwrap_or_default(),
+            weights: columns.weights.get(first * columns.width..).unwrap_or_default(),
             columns: columns.starts,
             stride: columns.width,
             runs,

@@ -2,14 +2,14 @@
 
 use super::backend::tile::{Inputs, Operands, Tile, accumulate};
 use super::backend::{Backend, Kernel};
-use super::pack::{Columns, Panels};
+use super::pack::{Columns, Panels, Weight};
 use super::vector::Vector;
 
 /// `out = max(floor, x · W + b)` for rows of f32 inputs.
 ///
 /// `x` is `[rows, inputs]` and `out` is `[rows, outputs]`, both row-major; `floor` is 0 for a ReLU and negative infinity
 /// for no activation. Does nothing if the lengths of `x` and `out` are not those of the same number of rows.
-pub fn dense(backend: Backend, x: &[f32], weights: Panels<'_>, floor: f32, out: &mut [f32]) {
+pub fn dense<W: Weight>(backend: Backend, x: &[f32], weights: Panels<'_, W>, floor: f32, out: &mut [f32]) {
     let rows = x.len().checked_div(weights.inputs()).unwrap_or(0);
     dense_rows(backend, rows, x, weights, floor, out);
 }
@@ -17,14 +17,28 @@ pub fn dense(backend: Backend, x: &[f32], weights: Panels<'_>, floor: f32, out: 
 /// [`dense`] for rows of bytes `b`, each of which stands for `b * scale + offset`.
 ///
 /// The bytes are converted a few at a time, so that no buffer for the whole input is needed.
-pub fn dense_bytes(backend: Backend, x: &[u8], scaling: (f32, f32), weights: Panels<'_>, floor: f32, out: &mut [f32]) {
+pub fn dense_bytes<W: Weight>(
+    backend: Backend,
+    x: &[u8],
+    scaling: (f32, f32),
+    weights: Panels<'_, W>,
+    floor: f32,
+    out: &mut [f32],
+) {
     let rows = x.len().checked_div(weights.inputs()).unwrap_or(0);
     dense_bytes_rows(backend, rows, x, scaling, weights, floor, out);
 }
 
 /// [`dense`] for a number of rows that the caller knows; where that is always 1, no code for more is linked.
 #[inline(always)]
-pub(crate) fn dense_rows(backend: Backend, rows: usize, x: &[f32], weights: Panels<'_>, floor: f32, out: &mut [f32]) {
+pub(crate) fn dense_rows<W: Weight>(
+    backend: Backend,
+    rows: usize,
+    x: &[f32],
+    weights: Panels<'_, W>,
+    floor: f32,
+    out: &mut [f32],
+) {
     if x.len() == rows * weights.inputs() && out.len() == rows * weights.outputs() {
         let part = Part { x, row_stride: weights.inputs(), first: 0, len: weights.inputs(), begin: true, floor };
         dense_part(backend, rows, part, weights, out);
@@ -33,12 +47,12 @@ pub(crate) fn dense_rows(backend: Backend, rows: usize, x: &[f32], weights: Pane
 
 /// [`dense_bytes`], likewise.
 #[inline(always)]
-pub(crate) fn dense_bytes_rows(
+pub(crate) fn dense_bytes_rows<W: Weight>(
     backend: Backend,
     rows: usize,
     x: &[u8],
     (scale, offset): (f32, f32),
-    weights: Panels<'_>,
+    weights: Panels<'_, W>,
     floor: f32,
     out: &mut [f32],
 ) {
@@ -82,18 +96,18 @@ struct Part<'a> {
 }
 
 #[inline(never)]
-fn dense_part(backend: Backend, rows: usize, part: Part<'_>, weights: Panels<'_>, out: &mut [f32]) {
+fn dense_part<W: Weight>(backend: Backend, rows: usize, part: Part<'_>, weights: Panels<'_, W>, out: &mut [f32]) {
     backend.dispatch(DenseKernel { part, weights, rows, out });
 }
 
-struct DenseKernel<'a> {
+struct DenseKernel<'a, W> {
     part: Part<'a>,
-    weights: Panels<'a>,
+    weights: Panels<'a, W>,
     rows: usize,
     out: &'a mut [f32],
 }
 
-impl Kernel for DenseKernel<'_> {
+impl<W: Weight> Kernel for DenseKernel<'_, W> {
     type Output = ();
 
     #[inline(always)]
@@ -126,7 +140,7 @@ impl Kernel for DenseKernel<'_> {
 /// How many weights may stay in the first-level cache, which is 32 KiB nearly everywhere, beside a tile's inputs.
 const CACHED_WEIGHTS: usize = 6144;
 
-impl DenseKernel<'_> {
+impl<W: Weight> DenseKernel<'_, W> {
     /// All columns, as many vectors of them at a time as there are left, up to `COLUMNS`.
     #[inline(always)]
     fn columns<V: Vector, const ROWS: usize, const COLUMNS: usize>(&mut self, token: V::Token) {
@@ -158,7 +172,7 @@ impl DenseKernel<'_> {
     fn rows<V: Vector, const ROWS: usize, const COLUMNS: usize>(
         &mut self,
         token: V::Token,
-        columns: Columns<'_, COLUMNS>,
+        columns: Columns<'_, W, COLUMNS>,
     ) {
         for row in (0..self.rows).step_by(ROWS) {
             self.tile::<V, ROWS, COLUMNS>(token, &columns, row);
@@ -170,7 +184,7 @@ impl DenseKernel<'_> {
     fn tile<V: Vector, const ROWS: usize, const COLUMNS: usize>(
         &mut self,
         token: V::Token,
-        columns: &Columns<'_, COLUMNS>,
+        columns: &Columns<'_, W, COLUMNS>,
         row: usize,
     ) {
         let Part { x, row_stride, first, len, begin, floor } = self.part;
@@ -179,7 +193,7 @@ impl DenseKernel<'_> {
         for (r, sums) in tile.iter_mut().enumerate() {
             for (c, sum) in sums.iter_mut().enumerate() {
                 let (from, start) = match begin {
-                    true => (columns.data, columns.starts[c]),
+                    true => (columns.bias, c * V::LANES),
                     false => (&*self.out, (row + r).min(last_row) * outputs + columns.first + c * V::LANES),
                 };
                 *sum = V::load(token, from.get(start..).unwrap_or_default());
@@ -188,7 +202,7 @@ impl DenseKernel<'_> {
         let operands = Operands {
             inputs: Inputs::plain(x),
             rows: core::array::from_fn(|r| (row + r).min(last_row) * row_stride),
-            weights: columns.data.get((1 + first) * columns.width..).unwrap_or_default(),
+            weights: columns.weights.get(first * columns.width..).unwrap_or_default(),
             columns: columns.starts,
             stride: columns.width,
             runs: 1,

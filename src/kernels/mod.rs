@@ -16,7 +16,7 @@ pub(crate) mod vector;
 pub use activation::{exp, sigmoid, softmax, tanh};
 pub use backend::Backend;
 pub use dense::{dense, dense_bytes};
-pub use pack::Panels;
+pub use pack::{Panels, Weight};
 
 /// What the kernels of this build were made for, in words, e.g. `"Cortex-M4F/M7 (scalar kernels, FPU)"`; on other
 /// processors the name of the architecture.

@@ -1,60 +1,132 @@
 //! The layout of weights: panels of up to sixteen outputs.
 //!
 //! A matrix of `inputs` rows and `outputs` columns is stored as `ceil(outputs / 16)` panels, one after the other. A panel
-//! has `inputs + 1` rows of as many values as it has outputs (sixteen, fewer in the last): first the biases, then the
-//! weights of each input. So a kernel walks over a panel from its first value to its last, once per tile, and what it
-//! needs to start its sums comes first.
+//! has `inputs` rows of as many weights as it has outputs (sixteen, fewer in the last), so that a kernel walks over it from
+//! its first weight to its last, once per tile. Behind the panels, from the next multiple of four bytes on, come the biases.
 //!
 //! Sixteen outputs are one AVX-512 register, two of AVX2, four of NEON or SSE, and half of the registers of a
-//! Cortex-M4F. Loads may be wider than the last panel: the tensor ends with as many zeros as such a load can reach, and
-//! is filled up to a multiple of 64 bytes.
+//! Cortex-M4F. Loads may be wider than the last panel: the tensor is long enough for them, and filled up to a multiple of
+//! 64 bytes.
+
+use super::vector::Vector;
+use bytemuck::Pod;
+use half::f16;
 
 /// The most outputs of a panel.
 pub const PANEL: usize = 16;
 
-const ALIGNMENT: u32 = crate::ALIGNMENT as u32;
+/// A type that weights can be stored as: `f32` or [`half::f16`].
+///
+/// (No other type can implement it: the kernels know how to load these two.)
+pub trait Weight: Pod + sealed::Load {
+    /// The stored value that is nearest to `value`.
+    fn from_f32(value: f32) -> Self;
+    /// The value.
+    fn to_f32(self) -> f32;
+}
 
-/// The bytes of a packed f32 tensor, its end padding included; `None` if that is more than 4 GiB.
+pub(crate) mod sealed {
+    use super::Vector;
+
+    /// How a kernel loads weights.
+    pub trait Load: Copy {
+        /// A vector of weights.
+        ///
+        /// # Safety
+        /// `from` must be valid for reads of `V::LANES` weights, and aligned as one of them is.
+        #[allow(unsafe_code)] // only declares
+        unsafe fn load<V: Vector>(token: V::Token, from: *const Self) -> V;
+    }
+}
+
+impl Weight for f32 {
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Weight for f16 {
+    fn from_f32(value: f32) -> Self {
+        Self::from_f32(value)
+    }
+
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// Where the parts of a tensor lie, in bytes.
+struct Layout {
+    bias: u32,
+    len: u32,
+}
+
+impl Layout {
+    const fn new(inputs: u32, outputs: u32, weight_bytes: u32) -> Option<Self> {
+        let Some(weights) = inputs.checked_mul(outputs) else { return None };
+        let Some(weights) = weights.checked_mul(weight_bytes) else { return None };
+        let Some(bias) = weights.checked_next_multiple_of(4) else { return None };
+        let Some(bias_bytes) = outputs.checked_mul(4) else { return None };
+        let Some(behind_bias) = bias.checked_add(bias_bytes) else { return None };
+        let overhang = match outputs % PANEL as u32 {
+            0 => 0,
+            rest => (PANEL as u32 - rest) * weight_bytes,
+        };
+        let Some(behind_loads) = weights.checked_add(overhang) else { return None };
+        let longest = if behind_bias > behind_loads { behind_bias } else { behind_loads };
+        match longest.checked_next_multiple_of(crate::ALIGNMENT as u32) {
+            Some(len) => Some(Self { bias, len }),
+            None => None,
+        }
+    }
+
+    fn of<W>(inputs: usize, outputs: usize) -> Option<Self> {
+        Self::new(inputs.try_into().ok()?, outputs.try_into().ok()?, size_of::<W>() as u32)
+    }
+}
+
+/// The bytes of a packed tensor, its end padding included; `None` if that is 4 GiB or more.
+///
+/// ```
+/// use thumbnet::kernels::pack::tensor_bytes;
+/// assert_eq!(tensor_bytes::<f32>(784, 128), Some((784 * 128 + 128) * 4));
+/// assert_eq!(tensor_bytes::<half::f16>(784, 128), Some(784 * 128 * 2 + 128 * 4));
+/// ```
 #[must_use]
-pub const fn panel_bytes(inputs: u32, outputs: u32) -> Option<u32> {
-    let Some(rows) = inputs.checked_add(1) else { return None };
-    let Some(values) = rows.checked_mul(outputs) else { return None };
-    let overhang = match outputs % PANEL as u32 {
-        0 => 0,
-        rest => PANEL as u32 - rest,
-    };
-    let Some(values) = values.checked_add(overhang) else { return None };
-    match values.checked_mul(4) {
-        Some(bytes) => bytes.checked_next_multiple_of(ALIGNMENT),
+pub const fn tensor_bytes<W: Weight>(inputs: u32, outputs: u32) -> Option<u32> {
+    match Layout::new(inputs, outputs, size_of::<W>() as u32) {
+        Some(layout) => Some(layout.len),
         None => None,
     }
 }
 
-/// Packs a row-major matrix `weights`, `[inputs, outputs]`, and its biases (`[outputs]`, or none for zeros) into `panels`.
+/// Packs a row-major matrix `weights`, `[inputs, outputs]`, and its biases (`[outputs]`, or none for zeros) into `tensor`.
 ///
-/// Returns `None`, with `panels` in any state, if a length does not fit: `panels` must hold
-/// [`panel_bytes`] / 4 values.
+/// Returns `None`, with `tensor` in any state, if a length does not fit: `tensor` must have [`tensor_bytes`] bytes, and
+/// start at a multiple of four.
 #[must_use]
-pub fn pack(weights: &[f32], bias: &[f32], outputs: usize, panels: &mut [f32]) -> Option<()> {
+pub fn pack<W: Weight>(weights: &[f32], bias: &[f32], outputs: usize, tensor: &mut [u8]) -> Option<()> {
     let inputs = weights.len().checked_div(outputs)?;
-    let needed = panel_bytes(inputs.try_into().ok()?, outputs.try_into().ok()?)? as usize / 4;
+    let layout = Layout::of::<W>(inputs, outputs)?;
     let bias_fits = bias.is_empty() || bias.len() == outputs;
-    if inputs * outputs != weights.len() || panels.len() != needed || !bias_fits {
+    if inputs * outputs != weights.len() || tensor.len() != layout.len as usize || !bias_fits {
         return None;
     }
-    panels.fill(0.0);
-    let mut rest = panels;
+    tensor.fill(0);
+    let (panels, behind) = tensor.split_at_mut_checked(layout.bias as usize)?;
+    let stored_bias: &mut [f32] = bytemuck::try_cast_slice_mut(behind.get_mut(..outputs * 4)?).ok()?;
+    stored_bias.iter_mut().zip(bias).for_each(|(to, bias)| *to = *bias);
+    let mut rest: &mut [W] = bytemuck::try_cast_slice_mut(panels.get_mut(..weights.len() * size_of::<W>())?).ok()?;
     for first in (0..outputs).step_by(PANEL) {
         let width = PANEL.min(outputs - first);
-        let (panel, behind) = rest.split_at_mut_checked((inputs + 1) * width)?;
+        let (panel, behind) = rest.split_at_mut_checked(inputs * width)?;
         rest = behind;
-        let mut rows = panel.chunks_exact_mut(width);
-        let bias_row = rows.next()?;
-        if let Some(bias) = bias.get(first..first + width) {
-            bias_row.copy_from_slice(bias);
-        }
-        for (to, from) in rows.zip(weights.chunks_exact(outputs)) {
-            to.copy_from_slice(from.get(first..first + width)?);
+        for (to, from) in panel.chunks_exact_mut(width).zip(weights.chunks_exact(outputs)) {
+            to.iter_mut().zip(from.get(first..)?).for_each(|(to, from)| *to = W::from_f32(*from));
         }
     }
     Some(())
@@ -62,33 +134,41 @@ pub fn pack(weights: &[f32], bias: &[f32], outputs: usize, panels: &mut [f32]) -
 
 /// A packed tensor whose length is known to fit its shape.
 #[derive(Clone, Copy, Debug)]
-pub struct Panels<'a> {
-    data: &'a [f32],
+pub struct Panels<'a, W = f32> {
+    /// The panels, and all that follows them in the tensor.
+    weights: &'a [W],
+    bias: &'a [f32],
     inputs: usize,
     outputs: usize,
 }
 
 /// Some vectors of outputs, next to each other: where their parameters lie.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Columns<'a, const COUNT: usize> {
-    /// The tensor.
-    pub(crate) data: &'a [f32],
-    /// Where each vector's biases begin; its weights for input `k` begin `(1 + k) * width` further on.
+pub(crate) struct Columns<'a, W, const COUNT: usize> {
+    /// The weights of the tensor.
+    pub(crate) weights: &'a [W],
+    /// Where each vector's weights for input 0 begin; those for input `k` begin `k * width` further on.
     pub(crate) starts: [usize; COUNT],
     /// The number of outputs of the panels that the vectors lie in.
     pub(crate) width: usize,
+    /// The biases, from the first output on.
+    pub(crate) bias: &'a [f32],
     /// The index of the first output.
     pub(crate) first: usize,
 }
 
-impl<'a> Panels<'a> {
-    /// A view of `data`, as [`pack`] wrote it, as panels for `inputs` inputs and `outputs` outputs; `None` if the length
-    /// is not that of such a tensor, or a size is 0.
+impl<'a, W: Weight> Panels<'a, W> {
+    /// A view of `tensor`, as [`pack`] wrote it, as panels for `inputs` inputs and `outputs` outputs; `None` if its length
+    /// is not that of such a tensor, if it does not start at a multiple of four bytes, or if a size is 0.
     #[must_use]
-    pub fn new(data: &'a [f32], inputs: usize, outputs: usize) -> Option<Self> {
-        let bytes = panel_bytes(inputs.try_into().ok()?, outputs.try_into().ok()?)?;
-        let fits = inputs > 0 && outputs > 0 && data.len() == bytes as usize / 4;
-        fits.then_some(Self { data, inputs, outputs })
+    pub fn new(tensor: &'a [u8], inputs: usize, outputs: usize) -> Option<Self> {
+        let layout = Layout::of::<W>(inputs, outputs)?;
+        if inputs == 0 || outputs == 0 || tensor.len() != layout.len as usize {
+            return None;
+        }
+        let bias = tensor.get(layout.bias as usize..)?.get(..outputs * 4)?;
+        let weights = bytemuck::try_cast_slice(tensor).ok()?;
+        Some(Self { weights, bias: bytemuck::try_cast_slice(bias).ok()?, inputs, outputs })
     }
 
     /// The number of inputs.
@@ -103,12 +183,29 @@ impl<'a> Panels<'a> {
         self.outputs
     }
 
+    /// The biases, `[outputs]`.
+    #[must_use]
+    pub const fn bias(&self) -> &'a [f32] {
+        self.bias
+    }
+
+    /// The weight of one input for one output; `None` if there is no such input or output.
+    #[must_use]
+    pub fn weight(&self, input: usize, output: usize) -> Option<f32> {
+        if input >= self.inputs || output >= self.outputs {
+            return None;
+        }
+        let first = output / PANEL * PANEL;
+        let width = PANEL.min(self.outputs - first);
+        self.weights.get(first * self.inputs + input * width + (output - first)).map(|weight| weight.to_f32())
+    }
+
     /// `COUNT` vectors of `lanes` outputs each, from output `first` on. `None` if there are not so many whose panels have
     /// the same width; the last vector of a tensor may reach beyond it.
     ///
     /// `lanes` must divide [`PANEL`], and `first` must be a multiple of it.
     #[inline(always)]
-    pub(crate) fn columns<const COUNT: usize>(&self, lanes: usize, first: usize) -> Option<Columns<'a, COUNT>> {
+    pub(crate) fn columns<const COUNT: usize>(&self, lanes: usize, first: usize) -> Option<Columns<'a, W, COUNT>> {
         let full = self.outputs / PANEL * PANEL;
         let last = first + (COUNT - 1) * lanes;
         let width = if first < full { PANEL } else { self.outputs - full };
@@ -117,8 +214,9 @@ impl<'a> Panels<'a> {
         }
         let start = |c: usize| {
             let output = first + c * lanes;
-            (self.inputs + 1) * (output / PANEL * PANEL) + output % PANEL
+            self.inputs * (output / PANEL * PANEL) + output % PANEL
         };
-        Some(Columns { data: self.data, starts: core::array::from_fn(start), width, first })
+        let (weights, starts) = (self.weights, core::array::from_fn(start));
+        Some(Columns { weights, starts, width, bias: self.bias.get(first..)?, first })
     }
 }

@@ -1,10 +1,13 @@
 //! The trait that every backend implements, and over which every kernel is written once.
 
+use half::f16;
+
 /// A register of f32 lanes, and the few operations that the kernels need.
 ///
 /// A value can only be made with a [`Token`](Self::Token), which exists only where the processor has the instructions;
 /// so a vector is itself the proof that operating on it is allowed.
-pub(crate) trait Vector: Copy {
+#[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
+pub trait Vector: Copy {
     /// Proof that the processor has this backend's instructions.
     type Token: Copy;
     /// Number of lanes; divides 16, the width of a weight panel.
@@ -25,6 +28,12 @@ pub(crate) trait Vector: Copy {
     /// # Safety
     /// `from` must be valid for reads of `LANES` values, and aligned as an f32 is.
     unsafe fn load_from(token: Self::Token, from: *const f32) -> Self;
+
+    /// `LANES` half-precision values from `from` on, as f32.
+    ///
+    /// # Safety
+    /// `from` must be valid for reads of `LANES` values, and aligned as an f16 is.
+    unsafe fn load_f16_from(token: Self::Token, from: *const f16) -> Self;
 
     /// Writes the lanes to `to`, as many as fit.
     fn store(self, to: &mut [f32]);

@@ -3,6 +3,7 @@
 
 use super::reference::{self, Bounded, Dims};
 use fastrand::Rng;
+use half::f16;
 use thumbnet::AlignedBuf;
 use thumbnet::blob::{self, ModelSpec, Tensors};
 use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType};
@@ -71,7 +72,12 @@ impl Network {
         for layer in layers {
             if let Some([inputs, outputs]) = reference::weight_dims(layer, dims) {
                 let size = (3.0 / inputs as f32).sqrt();
-                let weights = signed_vec(&mut rng, inputs * outputs).iter().map(|w| w * size).collect();
+                // Stored exactly, so that the reference has the same weights.
+                let stored = |w: f32| match layer.weight_type() {
+                    Some(WeightType::F16) => f16::from_f32(w).to_f32(),
+                    _ => w,
+                };
+                let weights = signed_vec(&mut rng, inputs * outputs).iter().map(|w| stored(w * size)).collect();
                 let bias = if rng.u8(..) < 64 { Vec::new() } else { signed_vec(&mut rng, outputs) };
                 tensors.push(Tensor { weights, bias });
             }

@@ -3,7 +3,7 @@
 //! This is a second writer of the format: `format.rs` compares it with the library's.
 
 use super::network::Network;
-use thumbnet::layer::{Activation, Layer};
+use thumbnet::layer::{Activation, Layer, WeightType};
 use thumbnet::{AlignedBuf, LoadError, Model};
 
 /// Where the fields of the prefix lie.
@@ -95,16 +95,19 @@ fn activation_index(activation: Activation) -> u8 {
 }
 
 pub(crate) fn layer_bytes(layer: &Layer) -> Vec<u8> {
-    const F32: u8 = 0;
+    let weights = match layer.weight_type() {
+        Some(WeightType::F16) => 1,
+        _ => 0,
+    };
     match layer {
         Layer::Dense(dense) => {
-            [vec![0], varint(dense.outputs.into()), vec![activation_index(dense.activation), F32]].concat()
+            [vec![0], varint(dense.outputs.into()), vec![activation_index(dense.activation), weights]].concat()
         }
         Layer::Conv2d(conv) => {
             let p = conv.padding;
             let padding = [p.top, p.bottom, p.left, p.right].map(|side| side as u8);
             let windows = [&conv.kernel[..], &conv.stride, &padding, &conv.pool].concat();
-            [vec![1], varint(conv.filters.into()), windows, vec![activation_index(conv.activation), F32]].concat()
+            [vec![1], varint(conv.filters.into()), windows, vec![activation_index(conv.activation), weights]].concat()
         }
         Layer::MaxPool2d(pool) => [&[2][..], &pool.kernel, &pool.stride].concat(),
         Layer::Softmax => vec![3],

@@ -6,10 +6,11 @@ use crate::kernels::vector::Vector;
 use core::arch::x86::*;
 #[cfg(target_arch = "x86_64")]
 use core::arch::x86_64::*;
+use half::f16;
 
 pub(super) const NAME: &str = "avx2";
 
-/// Proof that the processor has AVX2 and FMA.
+/// Proof that the processor has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token(());
 
@@ -21,7 +22,7 @@ impl Token {
 
 #[inline(always)]
 pub(super) fn call<K: Kernel>(token: Token, kernel: K) -> K::Output {
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     fn with_features<K: Kernel>(token: Token, kernel: K) -> K::Output {
         // Twelve sums, two weights and an input: fifteen of the sixteen registers.
         kernel.run::<F32x8, 6, 2, 8, 4>(token)
@@ -67,6 +68,12 @@ impl Vector for F32x8 {
     unsafe fn load_from(_: Token, from: *const f32) -> Self {
         // SAFETY: the token proves that the processor has AVX; the caller vouches for eight readable values.
         Self(unsafe { _mm256_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16_from(_: Token, from: *const f16) -> Self {
+        // SAFETY: the token proves that the processor has F16C; the caller vouches for eight readable values.
+        Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) })
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@ use crate::kernels::vector::Vector;
 use core::arch::x86::*;
 #[cfg(target_arch = "x86_64")]
 use core::arch::x86_64::*;
+use half::f16;
 
 pub(super) const NAME: &str = "avx512";
 
@@ -63,6 +64,12 @@ impl Vector for F32x16 {
     unsafe fn load_from(_: Token, from: *const f32) -> Self {
         // SAFETY: the token proves that the processor has AVX-512; the caller vouches for sixteen readable values.
         Self(unsafe { _mm512_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16_from(_: Token, from: *const f16) -> Self {
+        // SAFETY: the token proves that the processor has AVX-512; the caller vouches for sixteen readable values.
+        Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) })
     }
 
     #[inline(always)]

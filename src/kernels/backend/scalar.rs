@@ -3,6 +3,7 @@
 use super::Kernel;
 use crate::kernels::vector::Vector;
 use core::array::from_fn;
+use half::f16;
 
 pub(super) const NAME: &str = "scalar";
 
@@ -14,6 +15,31 @@ pub(crate) struct Token(());
 pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {
     // Sixteen sums, as four rows of one vector or one row of a whole panel: half of the registers of a Cortex-M4F.
     kernel.run::<F32x4, 4, 1, 4, 4>(Token(()))
+}
+
+/// The conversion of the FPU, which every Cortex-M with an FPU has.
+#[cfg(cortex_m_fpu)]
+#[inline(always)]
+fn f32_from_f16(half: f16) -> f32 {
+    let bits: u32;
+    // SAFETY: the instructions touch one register of the FPU, which is declared as overwritten, and no memory.
+    unsafe {
+        core::arch::asm!(
+            "vmov s0, {bits}",
+            "vcvtb.f32.f16 s0, s0",
+            "vmov {bits}, s0",
+            bits = inlateout(reg) u32::from(half.to_bits()) => bits,
+            out("s0") _,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    f32::from_bits(bits)
+}
+
+#[cfg(not(cortex_m_fpu))]
+#[inline(always)]
+fn f32_from_f16(half: f16) -> f32 {
+    half.to_f32()
 }
 
 #[derive(Clone, Copy)]
@@ -48,6 +74,13 @@ impl Vector for F32x4 {
         // SAFETY: the caller vouches for four readable values, aligned as f32, which is an array's alignment too. (An
         // unaligned read would do, but an M4's FPU has none, and an M0 would read byte by byte.)
         Self(unsafe { from.cast::<[f32; 4]>().read() })
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16_from(_: Token, from: *const f16) -> Self {
+        // SAFETY: the caller vouches for four readable values, aligned as f16, which is an array's alignment too.
+        let halves = unsafe { from.cast::<[f16; 4]>().read() };
+        Self(halves.map(f32_from_f16))
     }
 
     #[inline(always)]

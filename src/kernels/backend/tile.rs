@@ -1,6 +1,24 @@
 //! The one inner loop: a tile of sums, rows of inputs times vectors of a weight panel.
 
+use crate::kernels::pack::sealed::Load;
 use crate::kernels::vector::Vector;
+use half::f16;
+
+impl Load for f32 {
+    #[inline(always)]
+    unsafe fn load<V: Vector>(token: V::Token, from: *const Self) -> V {
+        // SAFETY: the caller's promise is the same.
+        unsafe { V::load_from(token, from) }
+    }
+}
+
+impl Load for f16 {
+    #[inline(always)]
+    unsafe fn load<V: Vector>(token: V::Token, from: *const Self) -> V {
+        // SAFETY: the caller's promise is the same.
+        unsafe { V::load_f16_from(token, from) }
+    }
+}
 
 /// What the inner loop can read inputs from.
 pub(crate) trait Element: Copy {
@@ -41,11 +59,11 @@ pub(crate) type Tile<V, const ROWS: usize, const COLUMNS: usize> = [[V; COLUMNS]
 
 /// Where a tile finds its operands.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Operands<'a, E, const ROWS: usize, const COLUMNS: usize> {
+pub(crate) struct Operands<'a, E, W, const ROWS: usize, const COLUMNS: usize> {
     pub(crate) inputs: Inputs<'a, E>,
     /// The first input of each row.
     pub(crate) rows: [usize; ROWS],
-    pub(crate) weights: &'a [f32],
+    pub(crate) weights: &'a [W],
     /// The first weight of each vector.
     pub(crate) columns: [usize; COLUMNS],
     /// From the weights of one input to those of the next.
@@ -58,7 +76,7 @@ pub(crate) struct Operands<'a, E, const ROWS: usize, const COLUMNS: usize> {
     pub(crate) len: usize,
 }
 
-impl<E, const ROWS: usize, const COLUMNS: usize> Operands<'_, E, ROWS, COLUMNS> {
+impl<E, W, const ROWS: usize, const COLUMNS: usize> Operands<'_, E, W, ROWS, COLUMNS> {
     /// Whether every access lies within the slices, where a column is `lanes` wide.
     #[inline(always)]
     fn fit(&self, lanes: usize) -> bool {
@@ -84,9 +102,9 @@ fn extent(count: usize, pitch: usize, len: usize) -> Option<usize> {
 /// looks at them. Operands that do not fit their slices leave the tile as it is; the kernels' length checks make that
 /// unreachable.
 #[inline(always)]
-pub(crate) fn accumulate<V: Vector, E: Element, const ROWS: usize, const COLUMNS: usize>(
+pub(crate) fn accumulate<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
-    operands: &Operands<'_, E, ROWS, COLUMNS>,
+    operands: &Operands<'_, E, W, ROWS, COLUMNS>,
     tile: &mut Tile<V, ROWS, COLUMNS>,
 ) {
     if !operands.fit(V::LANES) {
@@ -108,9 +126,9 @@ pub(crate) fn accumulate<V: Vector, E: Element, const ROWS: usize, const COLUMNS
 /// # Safety
 /// `operands` must fit, and `count` and `len` must be its `runs` and `len`.
 #[inline(always)]
-unsafe fn runs<V: Vector, E: Element, const ROWS: usize, const COLUMNS: usize>(
+unsafe fn runs<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
-    operands: &Operands<'_, E, ROWS, COLUMNS>,
+    operands: &Operands<'_, E, W, ROWS, COLUMNS>,
     count: usize,
     len: usize,
     tile: &mut Tile<V, ROWS, COLUMNS>,
@@ -152,9 +170,9 @@ const MAX_SETS: usize = 4;
 /// # Safety
 /// `run < operands.runs`, `k < operands.len`, and the operands must fit.
 #[inline(always)]
-unsafe fn step<V: Vector, E: Element, const ROWS: usize, const COLUMNS: usize>(
+unsafe fn step<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
-    operands: &Operands<'_, E, ROWS, COLUMNS>,
+    operands: &Operands<'_, E, W, ROWS, COLUMNS>,
     run: usize,
     k: usize,
     tile: &mut Tile<V, ROWS, COLUMNS>,
@@ -165,7 +183,7 @@ unsafe fn step<V: Vector, E: Element, const ROWS: usize, const COLUMNS: usize>(
     let mut vectors = [V::splat(token, 0.0); COLUMNS];
     for (vector, column) in vectors.iter_mut().zip(operands.columns) {
         // SAFETY: the weights of a column fit (the caller's promise).
-        *vector = unsafe { V::load_from(token, weights.add(column).add(weight)) };
+        *vector = unsafe { W::load(token, weights.add(column).add(weight)) };
     }
     for (sums, row) in tile.iter_mut().zip(operands.rows) {
         // SAFETY: the inputs of a row fit (the caller's promise).

@@ -2,6 +2,7 @@
 
 use super::Kernel;
 use crate::kernels::vector::Vector;
+use half::f16;
 use wide::{f32x4, i32x4};
 
 pub(super) const NAME: &str = "wide";
@@ -44,6 +45,13 @@ impl Vector for F32x4 {
     unsafe fn load_from(_: Token, from: *const f32) -> Self {
         // SAFETY: the caller vouches for four readable values, aligned as f32, which is an array's alignment too.
         Self(f32x4::new(unsafe { from.cast::<[f32; 4]>().read() }))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16_from(_: Token, from: *const f16) -> Self {
+        // SAFETY: the caller vouches for four readable values, aligned as f16, which is an array's alignment too.
+        let halves = unsafe { from.cast::<[f16; 4]>().read() };
+        Self(f32x4::new(halves.map(f16::to_f32)))
     }
 
     #[inline(always)]

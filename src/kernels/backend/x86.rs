@@ -1,9 +1,9 @@
 //! What an x86 processor has, and its operating system saves, without `std`.
 
 #[cfg(target_arch = "x86")]
-use core::arch::x86::{__cpuid, __cpuid_count, _xgetbv};
+use core::arch::x86::{__cpuid_count, _xgetbv, CpuidResult};
 #[cfg(target_arch = "x86_64")]
-use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use core::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// AVX2, FMA and F16C.
@@ -27,17 +27,17 @@ pub(super) fn has(features: u8) -> bool {
 
 fn detect() -> u8 {
     let bit = |word: u32, bit: u32| word >> bit & 1 != 0;
-    if __cpuid(0).eax < 7 {
+    if cpuid(0).eax < 7 {
         return 0;
     }
-    let leaf1 = __cpuid(1);
+    let leaf1 = cpuid(1);
     let (fma, osxsave, avx, f16c) = (bit(leaf1.ecx, 12), bit(leaf1.ecx, 27), bit(leaf1.ecx, 28), bit(leaf1.ecx, 29));
     if !(osxsave && avx) {
         return 0;
     }
     // SAFETY: `osxsave` says that the operating system has enabled `xgetbv`.
     let saved = unsafe { saved_state() };
-    let leaf7 = __cpuid_count(7, 0).ebx;
+    let leaf7 = cpuid(7).ebx;
     let mut found = 0;
     // Bits 1 and 2: the operating system saves the xmm and ymm registers.
     if saved & 0x6 == 0x6 && fma && f16c && bit(leaf7, 5) {
@@ -48,6 +48,12 @@ fn detect() -> u8 {
         }
     }
     found
+}
+
+#[allow(unused_unsafe, reason = "a safe function in newer versions of Rust")]
+fn cpuid(leaf: u32) -> CpuidResult {
+    // SAFETY: every x86 processor of the last thirty years has the instruction, the oldest that Rust supports included.
+    unsafe { __cpuid_count(leaf, 0) }
 }
 
 /// The register sets that the operating system saves.
