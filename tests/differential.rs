@@ -157,9 +157,14 @@ fn check_logits(model: &Model<'_>, network: &Network, values: &[f32]) {
     assert_within(found, &without.reference(from_values(values)), || format!("logits on {}", model.backend().name()));
 }
 
+/// `PROPTEST_CASES`, which is for emulated processors, or enough.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(1000, |cases| cases.parse().expect("PROPTEST_CASES is a number"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1000,
+        cases: cases(),
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     })]

@@ -11,6 +11,12 @@ pub(crate) mod reference;
 use reference::Bounded;
 use thumbnet::{AlignedBuf, Backend, Model};
 
+#[cfg(any(
+    all(target_arch = "aarch64", not(target_feature = "neon")),
+    all(target_arch = "wasm32", not(target_feature = "simd128"))
+))]
+compile_error!("`wide` would be plain arithmetic: compile the tests with -Ctarget-feature=+neon or +simd128");
+
 /// The backends that this target and this processor must have. A test that quietly leaves one out proves nothing about
 /// it, so the list is written out here, with a detection that is not the library's.
 fn expected_backends() -> Vec<&'static str> {

@@ -28,7 +28,7 @@ struct Build {
 /// Links every build of `board` whose panic handler cannot be linked, and prints their sizes.
 pub(crate) fn no_panic_is_reachable() -> Result<()> {
     for feature in ["", "any-model"] {
-        for build in builds(feature)? {
+        for build in builds(feature) {
             build.link()?;
             println!("{}", build.sizes()?);
         }
@@ -38,7 +38,7 @@ pub(crate) fn no_panic_is_reachable() -> Result<()> {
 
 /// The control of [`no_panic_is_reachable`]: with a panic in it, the program must not link, for this very reason.
 pub(crate) fn a_reachable_panic_is_noticed() -> Result<()> {
-    for build in builds("control-panic")? {
+    for build in builds("control-panic") {
         let output = build.try_link()?;
         let message = String::from_utf8_lossy(&output.stderr);
         ensure!(!output.status.success(), "{}: a program that can panic was linked", build.name());
@@ -53,7 +53,7 @@ pub(crate) fn only_needed_kernels_are_linked() -> Result<()> {
     let blob = digits::read_model("digits")?;
     let needed = Model::load(&blob)?.ops();
     for (feature, expected) in [("", needed), ("any-model", ops::ALL)] {
-        for build in builds(feature)? {
+        for build in builds(feature) {
             build.link()?;
             let linked = build.linked_kernels()?;
             println!("{}: {}", build.name(), linked.join(", "));
@@ -64,11 +64,10 @@ pub(crate) fn only_needed_kernels_are_linked() -> Result<()> {
     Ok(())
 }
 
-/// The builds with one feature; makes sure that their targets are installed.
-fn builds(feature: &'static str) -> Result<Vec<Build>> {
-    TARGETS.into_iter().try_for_each(toolchain::require_target)?;
+/// The builds with one feature.
+fn builds(feature: &'static str) -> impl Iterator<Item = Build> {
     let pairs = TARGETS.into_iter().flat_map(|target| OPT_LEVELS.map(|opt_level| (target, opt_level)));
-    Ok(pairs.map(|(target, opt_level)| Build { target, opt_level, feature }).collect())
+    pairs.map(move |(target, opt_level)| Build { target, opt_level, feature })
 }
 
 impl Build {
@@ -79,6 +78,7 @@ impl Build {
 
     fn try_link(&self) -> Result<Output> {
         let mut cargo = firmware::cargo();
+        toolchain::prepare_bare_metal(&mut cargo, self.target)?;
         cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", self.opt_level);
         cargo.args(["build", "--quiet", "--release", "--bin", "board", "--target", self.target]);
         cargo.arg("--target-dir").arg(target_dir());

@@ -8,6 +8,9 @@ use std::time::Duration;
 /// The target of the emulated board.
 pub(crate) const TARGET: &str = "thumbv7em-none-eabihf";
 
+/// What brings the emulator.
+const QEMU_REMEDY: &str = "`apt-get install qemu-system-arm` on Debian, `brew install qemu` on a Mac";
+
 /// An emulated run takes well under a minute; one that hangs is ended.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -16,8 +19,7 @@ pub(crate) const MODELS: [(&str, &str); 2] = [("digits", ""), ("s1-fixed", "cnn"
 
 /// Runs the firmware with every model; gives the first exit code that is not 0.
 pub(crate) fn run() -> Result<u8> {
-    toolchain::require_target(TARGET)?;
-    toolchain::require_qemu()?;
+    toolchain::require_program("qemu-system-arm", QEMU_REMEDY)?;
     for (model, feature) in MODELS {
         println!("\nmodels/{model}.tnet");
         let code = run_model(model, feature)?;
@@ -31,17 +33,18 @@ pub(crate) fn run() -> Result<u8> {
 /// Makes the digits file, builds the firmware and runs it; gives the firmware's exit code.
 fn run_model(model: &str, feature: &str) -> Result<u8> {
     digits::make_file(model)?;
-    let arguments = |cargo: &mut Command| {
+    let prepare = |cargo: &mut Command| {
         cargo.args(["--release", "--bin", "digits"]);
         if !feature.is_empty() {
             cargo.args(["--features", feature]);
         }
+        toolchain::prepare_bare_metal(cargo, TARGET)
     };
     let mut build = cargo();
-    arguments(build.arg("build"));
+    prepare(build.arg("build"))?;
     command::run(&mut build)?;
     let mut digits = cargo();
-    arguments(digits.args(["run", "--quiet"]));
+    prepare(digits.args(["run", "--quiet"]))?;
     let status = command::run_within(LIMIT, digits)?;
     // No code: ended by a signal.
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))

@@ -5,6 +5,7 @@ mod command;
 mod digits;
 mod firmware;
 mod notebooks;
+mod portable;
 mod report;
 mod test;
 mod toolchain;
@@ -27,7 +28,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Run every check: formatting, lints, documentation, tests, MSRV, the firmware in QEMU, the board builds.
+    /// Run every check: formatting, lints, documentation, tests, here and on other processors, MSRV, the firmware in QEMU, the
+    /// board builds.
     ///
     /// A check whose tools are missing is skipped, and the summary names the command that would add them. With CI=true in
     /// the environment that is a failure.

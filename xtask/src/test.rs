@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check of the repository.
 
 use crate::report::Report;
-use crate::{board, command, digits, firmware, toolchain};
+use crate::{board, command, digits, firmware, portable, toolchain};
 use anyhow::{Result, ensure};
 use std::process::{Command, ExitCode};
 
@@ -14,6 +14,8 @@ const STEPS: &[Check] = &[
     ("lints", lints),
     ("documentation", documentation),
     ("tests", tests),
+    ("tests with NEON", portable::neon),
+    ("tests with simd128", portable::simd128),
     ("core for a Cortex-M0", || bare_metal_core("thumbv6m-none-eabi")),
     ("core for a Cortex-M4F", || bare_metal_core("thumbv7em-none-eabihf")),
     ("oldest supported Rust", oldest_rust),
@@ -62,8 +64,9 @@ fn tests() -> Result<()> {
 }
 
 fn bare_metal_core(target: &str) -> Result<()> {
-    toolchain::require_target(target)?;
-    command::run(cargo("build --package thumbnet --no-default-features --target").arg(target))
+    let mut build = cargo("build --package thumbnet --no-default-features --target");
+    toolchain::prepare_bare_metal(&mut build, target)?;
+    command::run(build.arg(target))
 }
 
 fn oldest_rust() -> Result<()> {

@@ -4,6 +4,7 @@
 use crate::command;
 use crate::report::Missing;
 use anyhow::{Context, Result};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The oldest Rust that the crates promise to build with.
@@ -15,9 +16,26 @@ pub(crate) fn require_target(target: &str) -> Result<()> {
         return Ok(());
     }
     let what = format!("the Rust target {target}");
-    // The compilers of Linux distributions come with no bare-metal target.
     let remedy = format!("`rustup target add {target}` (with Rust from rustup)");
     Err(Missing { what, remedy }.into())
+}
+
+/// Debian's compiler, and the standard library's source that belongs to it.
+const DEBIAN: [&str; 2] = ["/usr/bin/rustc", "/usr/lib/rustlib/src/rust/library/core/Cargo.toml"];
+
+/// Makes sure that `cargo` can build for a bare-metal target: with the standard library that [`require_target`] finds, else
+/// with one that cargo makes, where Debian's packages `rustc-web` and `rust-web-src` are installed.
+///
+/// A program needs a linker too: `rust-web-llvm` and the `lld` that its `rust-lld` stands for. Clippy goes with no compiler
+/// but its own.
+pub(crate) fn prepare_bare_metal(cargo: &mut Command, target: &str) -> Result<()> {
+    let required = require_target(target);
+    if required.is_err() && DEBIAN.iter().all(|path| Path::new(path).exists()) {
+        // Cargo does this with a nightly compiler only, or with one that poses as such.
+        cargo.env("RUSTC", DEBIAN[0]).env("RUSTC_BOOTSTRAP", "1").env("CARGO_UNSTABLE_BUILD_STD", "core");
+        return Ok(());
+    }
+    required
 }
 
 fn has_target(target: &str) -> Result<bool> {
@@ -39,13 +57,12 @@ pub(crate) fn require_msrv() -> Result<()> {
     Err(Missing { what, remedy: format!("`rustup toolchain install {MSRV} --profile minimal`") }.into())
 }
 
-/// Makes sure that QEMU for Arm is there.
-pub(crate) fn require_qemu() -> Result<()> {
-    if quietly("qemu-system-arm", &["--version"]) {
+/// Makes sure that a program is there, and that it can tell its version.
+pub(crate) fn require_program(program: &str, remedy: &str) -> Result<()> {
+    if quietly(program, &["--version"]) {
         return Ok(());
     }
-    let remedy = "`apt-get install qemu-system-arm` on Debian, `brew install qemu` on a Mac".into();
-    Err(Missing { what: "qemu-system-arm".into(), remedy }.into())
+    Err(Missing { what: program.into(), remedy: remedy.into() }.into())
 }
 
 /// Whether rustup is there and succeeds; what it says is shown.
