@@ -82,6 +82,7 @@ fn row(info: LayerInfo<'_>) -> Row {
         weights: match info.layer.weight_type() {
             None => "",
             Some(WeightType::F32) => "f32",
+            Some(WeightType::F16) => "f16",
         },
         input: dimensions(info.input),
         output: dimensions(info.output),
