@@ -1,63 +1,145 @@
-//! What the benches share: contestants timed in turn, and a table of their ratios.
+//! What the benches share: contestants timed in turn, peers, the processor's peak, and the table of all three.
 
+pub(crate) mod peak;
+pub(crate) mod peers;
+
+use criterion::Criterion;
 use std::time::{Duration, Instant};
 
 /// One way of doing the work.
 pub(crate) struct Contestant<'a> {
     /// What it is called in the table.
-    pub(crate) name: &'a str,
+    pub(crate) name: &'static str,
     /// Does the work once.
     pub(crate) run: Box<dyn FnMut() + 'a>,
 }
 
 impl<'a> Contestant<'a> {
     /// A contestant of that name.
-    pub(crate) fn new(name: &'a str, run: impl FnMut() + 'a) -> Self {
+    pub(crate) fn new(name: &'static str, run: impl FnMut() + 'a) -> Self {
         Self { name, run: Box::new(run) }
     }
 }
 
-/// How often each contestant has its turn.
+/// Small numbers of both signs that no compiler can guess; the same in every run.
+pub(crate) fn numbers(count: usize) -> Vec<f32> {
+    let mut state = 0x2545_f491u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as f32 / u32::MAX as f32 - 0.5
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Criterion for many short measurements: it keeps the history, the table of this module compares.
+pub(crate) fn criterion() -> Criterion {
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(300))
+        .configure_from_args()
+}
+
+/// Whether this is `cargo bench`, and not a test that the benches run at all.
+pub(crate) fn measuring() -> bool {
+    std::env::args().any(|argument| argument == "--bench")
+}
+
+/// How often each contestant has its turn; fewer times, but more than once, if that takes longer than [`ENOUGH`].
 const ROUNDS: usize = 15;
-/// How long a turn lasts.
-const TURN: Duration = Duration::from_millis(10);
+const LEAST_ROUNDS: usize = 3;
+/// How long the contestants may take together.
+const ENOUGH: Duration = Duration::from_millis(1500);
+/// How long a turn lasts, and each of its samples: short enough that other programs leave some samples alone.
+const TURN: Duration = Duration::from_millis(5);
+const SAMPLE: Duration = Duration::from_micros(200);
 
 /// The least time that each contestant's work took, in seconds.
 ///
 /// The contestants take turns, and the least time counts: a processor that other programs share changes its speed for
 /// seconds at a time, and only so does each contestant meet the same speeds.
 pub(crate) fn least_times(contestants: &mut [Contestant<'_>]) -> Vec<f64> {
-    let calls: Vec<u32> = contestants.iter_mut().map(|contestant| calls_per_turn(&mut contestant.run)).collect();
+    let calls: Vec<u32> = contestants.iter_mut().map(|contestant| calls_per_sample(&mut contestant.run)).collect();
     let mut least = vec![f64::INFINITY; contestants.len()];
-    for _ in 0..ROUNDS {
+    let begin = Instant::now();
+    for round in 0..ROUNDS {
+        if round >= LEAST_ROUNDS && begin.elapsed() > ENOUGH {
+            break;
+        }
         for ((contestant, calls), least) in contestants.iter_mut().zip(&calls).zip(&mut least) {
-            let start = Instant::now();
-            (0..*calls).for_each(|_| (contestant.run)());
-            *least = least.min(start.elapsed().as_secs_f64() / f64::from(*calls));
+            let turn = Instant::now();
+            while turn.elapsed() < TURN {
+                *least = least.min(sample(&mut contestant.run, *calls));
+            }
         }
     }
     least
 }
 
-fn calls_per_turn(run: &mut dyn FnMut()) -> u32 {
-    let mut calls = 1;
-    loop {
-        let start = Instant::now();
-        (0..calls).for_each(|_| run());
-        if start.elapsed() >= TURN {
-            return calls;
-        }
-        calls *= 2;
-    }
+/// The seconds per call, of so many.
+fn sample(run: &mut dyn FnMut(), calls: u32) -> f64 {
+    let start = Instant::now();
+    (0..calls).for_each(|_| run());
+    start.elapsed().as_secs_f64() / f64::from(calls)
 }
 
-/// Prints a line for each contestant: its least time, and its time divided by that of `peer`.
-pub(crate) fn print_ratios(work: &str, contestants: &mut [Contestant<'_>], peer: &str) {
-    let times = least_times(contestants);
-    let peers_time =
-        contestants.iter().zip(&times).find(|(contestant, _)| contestant.name == peer).map(|(_, time)| *time);
-    for (contestant, time) in contestants.iter().zip(&times) {
-        let ratio = peers_time.map_or(String::new(), |peers| format!("{:6.2} × {peer}", time / peers));
-        println!("{work:<28} {:<18} {:>10.2} µs  {ratio}", contestant.name, time * 1e6);
+fn calls_per_sample(run: &mut dyn FnMut()) -> u32 {
+    let enough = |calls: &u32| sample(run, *calls) * f64::from(*calls) >= SAMPLE.as_secs_f64();
+    (0..).map(|doublings| 1 << doublings).find(enough).expect("work takes time")
+}
+
+/// The table at the end.
+pub(crate) struct Table {
+    /// The processor's peaks, with the best multiply-adds per second so far.
+    peaks: Vec<(peak::Peak, f64)>,
+}
+
+impl Table {
+    /// Prints what the lines mean, and measures the peaks a first time.
+    pub(crate) fn begin() -> Self {
+        println!(
+            "\nleast times of interleaved rounds, one thread; a ratio is of times, so below 1 is faster than the best peer;"
+        );
+        println!("the peak is that of the multiply-adds of the backend, measured in the same rounds\n");
+        let mut table = Self { peaks: peak::peaks().into_iter().map(|peak| (peak, 0.0)).collect() };
+        let times = least_times(&mut table.peak_contestants());
+        table.note_peaks(&times);
+        for (peak, best) in &table.peaks {
+            println!("{:<34} {:<16} {:>11.1} GFLOP/s", "peak", peak.backend, best * 2e-9);
+        }
+        table
+    }
+
+    fn peak_contestants(&self) -> Vec<Contestant<'static>> {
+        self.peaks.iter().map(|(peak, _)| Contestant::new(peak.backend, peak.run)).collect()
+    }
+
+    fn note_peaks(&mut self, times: &[f64]) {
+        for ((peak, best), time) in self.peaks.iter_mut().zip(times) {
+            *best = best.max(peak.macs as f64 / time);
+        }
+    }
+
+    /// Prints a line for each contestant: its least time, its time divided by that of the fastest of the `peers`, and its
+    /// share of the processor's peak.
+    ///
+    /// `macs` is the number of multiply-adds of the work.
+    pub(crate) fn row(&mut self, work: &str, macs: u64, mut contestants: Vec<Contestant<'_>>, peers: &[&str]) {
+        let count = contestants.len();
+        contestants.extend(self.peak_contestants());
+        let times = least_times(&mut contestants);
+        let (times, peak_times) = times.split_at(count);
+        self.note_peaks(peak_times);
+        let timed = || contestants.iter().map(|contestant| contestant.name).zip(times.iter().copied());
+        let best = timed().filter(|(name, _)| peers.contains(name)).min_by(|a, b| a.1.total_cmp(&b.1));
+        for (name, time) in timed() {
+            let ratio = best.map_or(String::new(), |(peer, least)| format!("{:5.2} × {peer}", time / least));
+            let peak = self.peaks.iter().find(|(peak, _)| peak.backend == name);
+            let share = peak
+                .map_or(String::new(), |(_, peak)| format!("{:4.0} % of the peak", 100.0 * macs as f64 / time / peak));
+            println!("{work:<34} {name:<16} {:>11.2} µs  {ratio:<24}{share}", time * 1e6);
+        }
     }
 }

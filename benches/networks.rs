@@ -1,0 +1,175 @@
+//! Whole networks and convolution layers on every backend; dense networks also as products of `matrixmultiply`, `gemm`
+//! and `faer`, layer after layer.
+//!
+//! The peers that run convolutional networks are not in Rust, or are too large to build here: `docs/performance.md` has
+//! them.
+
+mod support;
+
+use criterion::{BenchmarkId, Criterion};
+use std::hint::black_box;
+use support::peers::{self, PEERS, Peer, Product};
+use support::{Contestant, numbers};
+use thumbnet::blob::{ModelSpec, Tensors, encode, encoded_len};
+use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, Padding, Shape, WeightType};
+use thumbnet::{AlignedBuf, Backend, Model};
+
+/// How many images a batch has, and how many of them the scratch memory has room for.
+const BATCHES: [(usize, usize); 3] = [(1, 1), (64, 32), (1000, 32)];
+
+fn dense(outputs: u16, activation: Activation) -> Layer {
+    Layer::Dense(Dense { outputs, activation, weights: WeightType::F32 })
+}
+
+fn conv(filters: u16, kernel: u8, pool: u8, activation: Activation) -> Layer {
+    let (stride, padding, weights) = ([1, 1], Padding::default(), WeightType::F32);
+    Layer::Conv2d(Conv2d { filters, kernel: [kernel; 2], stride, padding, pool: [pool; 2], activation, weights })
+}
+
+/// A model with made-up weights.
+struct Network {
+    name: &'static str,
+    file: AlignedBuf,
+    /// The layers as matrices: weights `[inputs, outputs]` and biases.
+    tensors: Vec<[Vec<f32>; 2]>,
+    macs: u64,
+    /// Whether all layers are dense, so that libraries for matrices can run it.
+    all_dense: bool,
+}
+
+impl Network {
+    fn new(name: &'static str, input: Shape, layers: &[Layer]) -> Self {
+        let (mut shape, mut macs, mut tensors) = (input, 0, Vec::new());
+        for layer in layers {
+            let (inputs, outputs) = match layer {
+                Layer::Dense(dense) => (shape.elements().expect("a small shape") as usize, dense.outputs),
+                Layer::Conv2d(conv) => {
+                    (conv.kernel.map(usize::from).iter().product::<usize>() * usize::from(shape.channels), conv.filters)
+                }
+                Layer::MaxPool2d(_) | Layer::Softmax => (0, 0),
+            };
+            if outputs > 0 {
+                tensors.push([numbers(inputs * usize::from(outputs)), numbers(usize::from(outputs))]);
+            }
+            macs += layer.macs(shape);
+            shape = layer.output(shape).expect("a valid layer");
+        }
+        let spec =
+            ModelSpec { input: InputSpec { shape: input, scale: 1.0 / 255.0, offset: 0.0 }, labels: &[], layers };
+        let parameters: Vec<_> = tensors.iter().map(|[weights, bias]| Tensors { weights, bias }).collect();
+        let mut file = AlignedBuf::zeroed(encoded_len(&spec).expect("a valid model"));
+        encode(&spec, &parameters, &mut file).expect("a valid model");
+        let all_dense = layers.iter().all(|layer| matches!(layer, Layer::Dense(_) | Layer::Softmax));
+        Self { name, file, tensors, macs, all_dense }
+    }
+
+    /// This library on each of its backends, then the peers.
+    fn contestants<'a>(&'a self, images: &'a [f32], at_a_time: usize) -> Vec<Contestant<'a>> {
+        let ours = Backend::available().map(|backend| {
+            let model = Model::load(&self.file).expect("written above").with_backend(backend);
+            let mut scratch = AlignedBuf::zeroed(model.scratch_bytes() * at_a_time);
+            let mut outputs = vec![0.0; images.len() / model.input_len() * model.output_len()];
+            Contestant::new(backend.name(), move || match at_a_time {
+                1 => {
+                    black_box(model.run(black_box(images), &mut scratch).is_ok());
+                }
+                _ => {
+                    black_box(model.run_batch(black_box(images), &mut scratch, &mut outputs).is_ok());
+                }
+            })
+        });
+        let theirs = PEERS.iter().filter(|_| self.all_dense).map(|peer| self.peer(peer, images));
+        ours.chain(theirs).collect()
+    }
+
+    /// A peer: a product per layer, with the bias, the ReLU and the softmax in plain Rust.
+    fn peer<'a>(&'a self, &(name, multiply): &Peer, images: &'a [f32]) -> Contestant<'a> {
+        let [weights, bias] = self.tensors.first().expect("a network has layers");
+        let rows = images.len() / (weights.len() / bias.len());
+        let mut values: Vec<_> = self.tensors.iter().map(|[_, bias]| vec![0.0; rows * bias.len()]).collect();
+        Contestant::new(name, move || {
+            let mut source = black_box(images);
+            for (index, ([weights, bias], target)) in self.tensors.iter().zip(&mut values).enumerate() {
+                let outputs = bias.len();
+                multiply(Product { a: source, b: weights, sizes: [rows, weights.len() / outputs, outputs] }, target);
+                let floor = if index + 1 < self.tensors.len() { 0.0 } else { f32::NEG_INFINITY };
+                for row in target.chunks_exact_mut(outputs) {
+                    row.iter_mut().zip(bias).for_each(|(value, bias)| *value = (*value + bias).max(floor));
+                }
+                source = target;
+            }
+            values.last_mut().into_iter().flat_map(|values| values.chunks_exact_mut(10)).for_each(softmax);
+        })
+    }
+}
+
+fn softmax(values: &mut [f32]) {
+    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    values.iter_mut().for_each(|value| *value = (*value - largest).exp());
+    let sum: f32 = values.iter().sum();
+    values.iter_mut().for_each(|value| *value /= sum);
+}
+
+/// The networks of the peer harness.
+fn networks() -> Vec<Network> {
+    use Activation::{None, Relu, Tanh};
+    let network = |name, layers: &[Layer]| Network::new(name, Shape::new(28, 28, 1), layers);
+    vec![
+        network("A0", &[dense(10, None), Layer::Softmax]),
+        network("A1", &[dense(128, Relu), dense(64, Relu), dense(10, None), Layer::Softmax]),
+        network("A2", &[dense(128, Relu), dense(10, None), Layer::Softmax]),
+        network("A3", &[conv(16, 3, 2, Relu), conv(32, 3, 2, Relu), dense(10, None), Layer::Softmax]),
+        network("A4", &[conv(16, 3, 1, Tanh), dense(10, None), Layer::Softmax]),
+    ]
+}
+
+/// Single convolution layers.
+fn convolutions() -> Vec<Network> {
+    use Activation::Relu;
+    let layer = |name, input, layer| Network::new(name, input, &[layer]);
+    vec![
+        layer("conv 28x28x1 3x3x16", Shape::new(28, 28, 1), conv(16, 3, 1, Relu)),
+        layer("conv 28x28x1 3x3x16 pool 2", Shape::new(28, 28, 1), conv(16, 3, 2, Relu)),
+        layer("conv 28x28x1 5x5x8 pool 2", Shape::new(28, 28, 1), conv(8, 5, 2, Relu)),
+        layer("conv 13x13x16 3x3x32 pool 2", Shape::new(13, 13, 16), conv(32, 3, 2, Relu)),
+        layer("conv 14x14x32 1x1x64", Shape::new(14, 14, 32), conv(64, 1, 1, Relu)),
+    ]
+}
+
+fn history(criterion: &mut Criterion) {
+    let image = numbers(784);
+    for network in networks() {
+        let mut group = criterion.benchmark_group(format!("{} batch 1", network.name));
+        for mut contestant in network.contestants(&image, 1) {
+            group.bench_function(BenchmarkId::from_parameter(contestant.name), |bencher| {
+                bencher.iter(&mut contestant.run)
+            });
+        }
+    }
+}
+
+fn summary() {
+    let mut table = support::Table::begin();
+    for network in networks() {
+        for (batch, at_a_time) in BATCHES {
+            let images = numbers(784 * batch);
+            let work = format!("{} batch {batch}", network.name);
+            let macs = network.macs * batch as u64;
+            table.row(&work, macs, network.contestants(&images, at_a_time), &peers::NAMES);
+        }
+    }
+    for layer in convolutions() {
+        let model = Model::load(&layer.file).expect("written above");
+        let image = numbers(model.input_len());
+        table.row(layer.name, layer.macs, layer.contestants(&image, 1), &peers::NAMES);
+    }
+}
+
+fn main() {
+    let mut criterion = support::criterion();
+    history(&mut criterion);
+    criterion.final_summary();
+    if support::measuring() {
+        summary();
+    }
+}
