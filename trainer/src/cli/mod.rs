@@ -1,5 +1,6 @@
 //! The command line: one module per command, and what they share.
 
+mod bench;
 mod eval;
 mod inspect;
 mod predict;
@@ -28,6 +29,7 @@ enum Command {
     Eval(eval::Args),
     Predict(predict::Args),
     Inspect(inspect::Args),
+    Bench(bench::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -38,6 +40,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 
