@@ -1,7 +1,8 @@
 //! Exported networks give the outputs that the trainer's own forward pass gives.
 
 use thumbnet::layer::{Layer, Shape};
-use thumbnet::{AlignedBuf, Model};
+use thumbnet::{AlignedBuf, Backend, Model};
+use thumbnet_trainer::data::mnist;
 use thumbnet_trainer::export::{PIXEL_SCALE, export};
 use thumbnet_trainer::layers::Pass;
 use thumbnet_trainer::network::Network;
@@ -79,4 +80,23 @@ fn pooling_is_joined_to_its_convolution_where_the_windows_do_not_overlap() {
     assert!(matches!(apart[..], [Layer::Conv2d(_), Layer::MaxPool2d(_), Layer::Dense(_), Layer::Softmax]));
     let second = conv("kernel = [3, 3]\nactivation = \"relu\"");
     compare(&format!("{first}{}{second}{}", pool("kernel = [2, 2]"), pool("kernel = [2, 1]")), "cross-entropy");
+}
+
+/// What the desktop measured is what any processor answers: the shipped model gives the same class to each test image on
+/// every backend.
+#[test]
+fn every_backend_gives_the_same_predictions() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/digits.tnet");
+    let blob = AlignedBuf::from_bytes(&std::fs::read(file).expect("the shipped model"));
+    let test = mnist::test(&mnist::default_folder()).expect("the test images");
+    let predictions = |backend| {
+        let model = Model::load(&blob).expect("a valid model").with_backend(backend);
+        let mut scratch = AlignedBuf::zeroed(model.scratch_bytes());
+        let class = |index| model.classify(test.image(index), &mut scratch).expect("lengths that fit").class;
+        (0..test.len()).map(class).collect::<Vec<_>>()
+    };
+    let mut all = Backend::available().map(predictions);
+    let first = all.next().expect("there is always the scalar backend");
+    assert!(Backend::available().count() > 1, "nothing to compare with");
+    assert!(all.all(|others| others == first));
 }
