@@ -118,27 +118,34 @@ impl<W: Weight> Kernel for DenseKernel<'_, W> {
         if self.rows == 1 {
             return self.columns::<V, 1, SINGLE>(token);
         }
-        // The weights that a tile walks over stay in the first-level cache while row after row passes by.
-        let block = (CACHED_WEIGHTS / (COLUMNS * V::LANES)).max(1);
-        let whole = self.part;
-        for first in (0..whole.len).step_by(block) {
-            let len = block.min(whole.len - first);
-            let last = first + len == whole.len;
-            self.part = Part {
-                x: whole.x.get(first..).unwrap_or_default(),
-                first: whole.first + first,
-                len,
-                begin: whole.begin && first == 0,
-                floor: if last { whole.floor } else { f32::NEG_INFINITY },
-                ..whole
-            };
-            self.columns::<V, ROWS, COLUMNS>(token);
+        let Self { part: whole, weights, rows, out } = self;
+        let block = (WEIGHTS_AT_A_TIME / (COLUMNS * V::LANES)).max(1);
+        for (index, out) in out.chunks_mut((ROWS_AT_A_TIME * weights.outputs()).max(1)).enumerate() {
+            let row = index * ROWS_AT_A_TIME;
+            let x = whole.x.get(row * whole.row_stride..).unwrap_or_default();
+            let rows = ROWS_AT_A_TIME.min(rows - row);
+            for first in (0..whole.len).step_by(block) {
+                let len = block.min(whole.len - first);
+                let last = first + len == whole.len;
+                let part = Part {
+                    x: x.get(first..).unwrap_or_default(),
+                    row_stride: whole.row_stride,
+                    first: whole.first + first,
+                    len,
+                    begin: whole.begin && first == 0,
+                    floor: if last { whole.floor } else { f32::NEG_INFINITY },
+                };
+                DenseKernel { part, weights, rows, out: &mut *out }.columns::<V, ROWS, COLUMNS>(token);
+            }
         }
     }
 }
 
-/// How many weights may stay in the first-level cache, which is 32 KiB nearly everywhere, beside a tile's inputs.
-const CACHED_WEIGHTS: usize = 6144;
+/// Rows whose inputs and sums stay in the second-level cache while the weights pass by, a part after the other; a multiple
+/// of every tile's rows.
+const ROWS_AT_A_TIME: usize = 96;
+/// The weights of such a part, for a tile's columns: they stay in the second-level cache while row after row passes by.
+const WEIGHTS_AT_A_TIME: usize = 32_768;
 
 impl<W: Weight> DenseKernel<'_, W> {
     /// All columns, as many vectors of them at a time as there are left, up to `COLUMNS`.
@@ -174,12 +181,25 @@ impl<W: Weight> DenseKernel<'_, W> {
         token: V::Token,
         columns: Columns<'_, W, COLUMNS>,
     ) {
-        for row in (0..self.rows).step_by(ROWS) {
+        let mut row = 0;
+        while row + ROWS <= self.rows {
             self.tile::<V, ROWS, COLUMNS>(token, &columns, row);
+            row += ROWS;
+        }
+        if ROWS > 4 && row + 4 <= self.rows {
+            self.tile::<V, 4, COLUMNS>(token, &columns, row);
+            row += 4;
+        }
+        if ROWS > 2 && row + 2 <= self.rows {
+            self.tile::<V, 2, COLUMNS>(token, &columns, row);
+            row += 2;
+        }
+        if ROWS > 1 && row < self.rows {
+            self.tile::<V, 1, COLUMNS>(token, &columns, row);
         }
     }
 
-    /// Rows `row..row + ROWS` of some columns. Rows that are not there are computed as copies of the last, and dropped.
+    /// Rows `row..row + ROWS` of some columns.
     #[inline(always)]
     fn tile<V: Vector, const ROWS: usize, const COLUMNS: usize>(
         &mut self,
@@ -188,20 +208,20 @@ impl<W: Weight> DenseKernel<'_, W> {
         row: usize,
     ) {
         let Part { x, row_stride, first, len, begin, floor } = self.part;
-        let (outputs, last_row) = (self.weights.outputs(), self.rows - 1);
+        let outputs = self.weights.outputs();
         let mut tile: Tile<V, ROWS, COLUMNS> = [[V::splat(token, 0.0); COLUMNS]; ROWS];
         for (r, sums) in tile.iter_mut().enumerate() {
             for (c, sum) in sums.iter_mut().enumerate() {
                 let (from, start) = match begin {
                     true => (columns.bias, c * V::LANES),
-                    false => (&*self.out, (row + r).min(last_row) * outputs + columns.first + c * V::LANES),
+                    false => (&*self.out, (row + r) * outputs + columns.first + c * V::LANES),
                 };
                 *sum = V::load(token, from.get(start..).unwrap_or_default());
             }
         }
         let operands = Operands {
             inputs: Inputs::plain(x),
-            rows: core::array::from_fn(|r| (row + r).min(last_row) * row_stride),
+            rows: core::array::from_fn(|r| (row + r) * row_stride),
             weights: columns.weights.get(first * columns.width..).unwrap_or_default(),
             columns: columns.starts,
             stride: columns.width,

@@ -78,6 +78,11 @@ impl Vector for F32x8 {
 
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
+        if let Some(full) = to.first_chunk_mut::<8>() {
+            // SAFETY: a vector proves that the processor has AVX; the chunk has eight values. (A masked store would do, but
+            // is many times slower on AMD's processors.)
+            return unsafe { _mm256_storeu_ps(full.as_mut_ptr(), self.0) };
+        }
         // SAFETY: a vector proves that the processor has AVX; lanes beyond the slice are masked and not accessed.
         unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), mask(to.len()), self.0) }
     }

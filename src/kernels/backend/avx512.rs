@@ -74,6 +74,10 @@ impl Vector for F32x16 {
 
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
+        if let Some(full) = to.first_chunk_mut::<16>() {
+            // SAFETY: a vector proves that the processor has AVX-512; the chunk has sixteen values.
+            return unsafe { _mm512_storeu_ps(full.as_mut_ptr(), self.0) };
+        }
         // SAFETY: a vector proves that the processor has AVX-512; lanes beyond the slice are masked and not accessed.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask(to.len()), self.0) }
     }
