@@ -447,7 +447,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         Some(())
     }
 
-    fn conv2d<E: Element>(
+    fn conv2d<E: kernels::compiled::Input>(
         &self,
         step: &Step<'_>,
         conv: &Conv2d,
@@ -462,7 +462,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     }
 
     #[inline(always)]
-    fn conv2d_with<E: Element, W: Weight>(
+    fn conv2d_with<E: kernels::compiled::Input, W: Weight>(
         &self,
         step: &Step<'_>,
         conv: &Conv2d,

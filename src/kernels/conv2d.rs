@@ -6,6 +6,7 @@
 
 use super::backend::tile::{Element, Inputs, Operands, Tile, accumulate};
 use super::backend::{Backend, Kernel};
+use super::compiled::Input;
 use super::pack::{Columns, Panels, Weight};
 use super::vector::Vector;
 use crate::layer::{Conv2d, Shape};
@@ -16,8 +17,7 @@ use core::ops::Range;
 /// `x` is `[H, W, C]` of shape `input`, `out` is `[H, W, filters]` of shape `output`. The activation follows the pooling,
 /// which is the same as the other way round for every activation that never falls, and fewer evaluations. Does nothing
 /// where lengths do not fit the shapes.
-#[inline(never)]
-pub(crate) fn conv2d<E: Element, W: Weight>(
+pub(crate) fn conv2d<E: Input, W: Weight>(
     backend: Backend,
     x: Inputs<'_, E>,
     conv: &Conv2d,
@@ -34,10 +34,11 @@ pub(crate) fn conv2d<E: Element, W: Weight>(
         stride: conv.stride.map(i32::from),
         origin: [-i32::from(conv.padding.top), -i32::from(conv.padding.left)],
         pool: conv.pool.map(i32::from),
+        output_height: i32::from(output.height),
         output_width: i32::from(output.width),
     };
     if x.values.len() == geometry.elements() && weights.inputs() == geometry.window() {
-        backend.dispatch(ConvKernel { x, geometry, weights, floor, out });
+        E::conv2d(backend, ConvKernel { x, geometry, weights, floor, out });
     }
 }
 
@@ -58,7 +59,8 @@ struct Geometry {
     /// Row and column of the first window; negative where it begins in the padding.
     origin: [i32; 2],
     pool: [i32; 2],
-    /// Positions per row of the output, after pooling.
+    /// Rows and positions per row of the output, after pooling.
+    output_height: i32,
     output_width: i32,
 }
 
@@ -108,40 +110,39 @@ impl Geometry {
         within(-column, kw)..within(self.width - column, kw)
     }
 
-    /// The outputs of a row whose windows lie within the input from left to right and reach equally far beyond it above and
-    /// below; and the rows of the windows that lie within it. Both are empty if there are none.
+    /// The outputs of a row whose windows lie within the input from left to right.
     #[inline(always)]
-    fn inside(&self, row: i32) -> (Range<i32>, Range<i32>) {
-        let ([ph, pw], [_, sw], [_, left], [_, kw]) = (self.pool, self.stride, self.origin, self.kernel);
-        let [top, _] = self.corner([row, 0], 0);
-        let [bottom, _] = self.corner([row, 0], (ph - 1) * pw);
-        let rows = self.rows_inside(top);
-        if rows.is_empty() || rows != self.rows_inside(bottom) {
-            return (0..0, 0..0);
-        }
+    fn inside(&self) -> Range<i32> {
+        let ([_, pw], [_, sw], [_, left], [_, kw]) = (self.pool, self.stride, self.origin, self.kernel);
         // An output's windows begin at `left + column * step` and end `reach` further right.
         let (step, reach) = (pw * sw, (pw - 1) * sw + kw);
         let steps_to = |distance: i32| distance.max(0).checked_div(step).unwrap_or(0);
         let first = steps_to(-left + step - 1).min(self.output_width);
         let behind = steps_to(self.width - reach - left + step).min(self.output_width).max(first);
-        (first..behind, rows)
+        first..behind
     }
 
-    /// From the first input of an output to that of the next.
+    /// The rows of the windows of a row of outputs that lie within the input; empty where they are not the same for all
+    /// that are pooled together.
     #[inline(always)]
-    fn step(&self) -> usize {
-        let ([_, pw], [_, sw]) = (self.pool, self.stride);
-        (pw * sw) as usize * self.channels
+    fn common_rows(&self, row: i32) -> Range<i32> {
+        let [ph, pw] = self.pool;
+        let [top, _] = self.corner([row, 0], 0);
+        let [bottom, _] = self.corner([row, 0], (ph - 1) * pw);
+        let rows = self.rows_inside(top);
+        if rows == self.rows_inside(bottom) { rows } else { 0..0 }
     }
 
-    /// The index of a position's first channel.
+    /// The index of a position's first channel. (A position in the padding has none; differences of indices are right.)
     #[inline(always)]
-    fn index(&self, row: i32, column: i32) -> usize {
-        (row * self.width + column) as usize * self.channels
+    fn index_of(&self, [row, column]: Corner) -> usize {
+        ((row * self.width + column) as usize).wrapping_mul(self.channels)
     }
 }
 
-struct ConvKernel<'a, E, W> {
+/// What a convolution computes.
+#[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
+pub struct ConvKernel<'a, E, W> {
     x: Inputs<'a, E>,
     geometry: Geometry,
     weights: Panels<'a, W>,
@@ -173,6 +174,18 @@ impl<E: Element, W: Weight> Kernel for ConvKernel<'_, E, W> {
     }
 }
 
+/// Rows of outputs that are computed alike.
+struct Band {
+    rows: Range<i32>,
+    /// The outputs of each row whose windows lie within the input from left to right.
+    columns: Range<i32>,
+    /// The rows of each window that lie within the input.
+    window_rows: Range<i32>,
+    /// How many windows are pooled to an output, and how many outputs fill a tile.
+    pooled: usize,
+    group: usize,
+}
+
 struct Sums<'a, E, T> {
     x: Inputs<'a, E>,
     geometry: Geometry,
@@ -189,58 +202,92 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         columns: &Columns<'_, W, COLUMNS>,
         out: &mut [f32],
     ) {
-        // Never 0, but the compiler does not know, and chunks of 0 would panic.
-        let row_len = (self.geometry.output_width as usize * self.filters).max(1);
-        for (row, out) in out.chunks_exact_mut(row_len).enumerate() {
-            // With a number of pooled windows that the compiler knows, they stay in registers.
-            match self.geometry.pooled() {
-                1 => self.row::<V, W, WINDOWS, 1, COLUMNS>(columns, row as i32, out),
-                4 if V::UNROLL => self.row::<V, W, WINDOWS, 4, COLUMNS>(columns, row as i32, out),
-                _ => self.row::<V, W, WINDOWS, ANY, COLUMNS>(columns, row as i32, out),
-            }
+        // With a number of pooled windows that the compiler knows, they stay in registers.
+        match self.geometry.pooled() {
+            1 => self.bands::<V, W, WINDOWS, 1, COLUMNS>(columns, out),
+            4 if V::UNROLL => self.bands::<V, W, WINDOWS, 4, COLUMNS>(columns, out),
+            _ => self.bands::<V, W, WINDOWS, ANY, COLUMNS>(columns, out),
         }
     }
 
-    /// A row of outputs, of each of which `POOLED` windows are pooled: tiles of as many outputs as fill `WINDOWS`, but
-    /// single windows where they reach into the padding to the left or right, or unequally far above or below.
+    /// The output in bands of rows whose windows reach equally far beyond the input above and below.
     #[inline(always)]
-    fn row<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const POOLED: usize, const COLUMNS: usize>(
+    fn bands<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const POOLED: usize, const COLUMNS: usize>(
         &self,
         columns: &Columns<'_, W, COLUMNS>,
-        row: i32,
         out: &mut [f32],
     ) {
+        let Geometry { output_height, output_width, .. } = self.geometry;
         let pooled = if POOLED == ANY { self.geometry.pooled() as usize } else { POOLED };
-        let group = WINDOWS.checked_div(pooled).unwrap_or(0) as i32;
-        let (inside, rows) = if group == 0 { (0..0, 0..0) } else { self.geometry.inside(row) };
-        let (first, behind) = (inside.start, inside.end);
-        for column in (0..first).chain(behind..self.geometry.output_width) {
-            self.border::<V, W, COLUMNS>(columns, [row, column], out);
-        }
-        if inside.is_empty() {
-            return;
-        }
-        // Where the windows of the first tile begin; those beyond the last output, or the last of the tile, repeat it.
-        let start = |column: i32, window: usize| {
-            let [top, left] = self.geometry.corner([row, column], window as i32);
-            self.geometry.index(top + rows.start, left)
-        };
-        let starts: [usize; WINDOWS] = core::array::from_fn(|window| {
-            let output = (window.checked_div(pooled).unwrap_or(0) as i32).min(group - 1);
-            let index = (window - output as usize * pooled).min(pooled - 1);
-            start((first + output).min(behind - 1), index)
-        });
-        let step = self.geometry.step();
-        for column in (first..behind).step_by(group.max(1) as usize) {
-            // The last tile begins early enough to be full, and computes some outputs again.
-            let column = column.min(behind - group).max(first);
-            let starts = starts.map(|start| start + (column - first) as usize * step);
-            let tile = self.windows::<V, W, WINDOWS, COLUMNS>(columns, starts, &rows);
-            let outputs = (behind - column).min(group) as usize;
-            for (windows, out) in tile.chunks(pooled.max(1)).zip(self.outputs(out, column)).take(outputs) {
-                let sums = self.pool::<V, COLUMNS>(windows);
-                self.store(columns, &sums, out);
+        let group = WINDOWS.checked_div(pooled).unwrap_or(0);
+        let inside = if group == 0 { 0..0 } else { self.geometry.inside() };
+        let mut top = 0;
+        while top < output_height {
+            let window_rows = self.geometry.common_rows(top);
+            let inside = if window_rows.is_empty() { 0..0 } else { inside.clone() };
+            let mut bottom = top + 1;
+            while bottom < output_height && self.geometry.common_rows(bottom) == window_rows {
+                bottom += 1;
             }
+            for row in top..bottom {
+                for column in (0..inside.start).chain(inside.end..output_width) {
+                    self.border::<V, W, COLUMNS>(columns, [row, column], out);
+                }
+            }
+            let band = Band { rows: top..bottom, columns: inside, window_rows, pooled, group };
+            self.band::<V, W, WINDOWS, COLUMNS>(columns, &band, out);
+            top = bottom;
+        }
+    }
+
+    /// A band without its borders: tiles of as many outputs as fill `WINDOWS`, which may go on in the next row.
+    #[inline(always)]
+    fn band<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
+        &self,
+        columns: &Columns<'_, W, COLUMNS>,
+        band: &Band,
+        out: &mut [f32],
+    ) {
+        let &Band { pooled, group, .. } = band;
+        // From the first window that is pooled to each of the others.
+        let first = self.geometry.index_of(self.geometry.corner([0, 0], 0));
+        let mut offsets = [0; WINDOWS];
+        for (window, offset) in offsets.iter_mut().enumerate() {
+            let index = window - window.checked_div(pooled).unwrap_or(0) * pooled;
+            *offset = self.geometry.index_of(self.geometry.corner([0, 0], index as i32)).wrapping_sub(first);
+        }
+        let mut left = band.rows.len() * band.columns.len();
+        let [mut row, mut column] = [band.rows.start, band.columns.start];
+        while left > 0 {
+            let mut starts = [0; WINDOWS];
+            let mut positions = [0; WINDOWS];
+            for output in 0..group.min(WINDOWS) {
+                let [y, x] = self.geometry.corner([row, column], 0);
+                let start = self.geometry.index_of([y + band.window_rows.start, x]);
+                for window in output * pooled..(output + 1) * pooled {
+                    if let (Some(to), Some(offset)) = (starts.get_mut(window), offsets.get(window)) {
+                        *to = start.wrapping_add(*offset);
+                    }
+                }
+                if let Some(to) = positions.get_mut(output) {
+                    *to = (row * self.geometry.output_width + column) as usize;
+                }
+                // A last tile that is not full repeats the last output.
+                if output + 1 < left {
+                    column += 1;
+                    if column == band.columns.end {
+                        (row, column) = (row + 1, band.columns.start);
+                    }
+                }
+            }
+            let tile = self.windows::<V, W, WINDOWS, COLUMNS>(columns, starts, &band.window_rows);
+            for output in 0..group.min(WINDOWS) {
+                let windows = tile.get(output * pooled..(output + 1) * pooled).unwrap_or_default();
+                if let (Some(position), true) = (positions.get(output), output < left) {
+                    self.store(columns, &self.pool::<V, COLUMNS>(windows), *position, out);
+                }
+            }
+            left -= group.min(left);
         }
     }
 
@@ -259,15 +306,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
                 *largest = largest.pool(sum);
             }
         }
-        if let Some(out) = self.outputs(out, column).next() {
-            self.store(columns, &pooled, out);
-        }
-    }
-
-    /// The outputs of a row, position by position, from `column` on.
-    #[inline(always)]
-    fn outputs<'o>(&self, row: &'o mut [f32], column: i32) -> impl Iterator<Item = &'o mut [f32]> {
-        row.chunks_exact_mut(self.filters.max(1)).skip(column as usize)
+        self.store(columns, &pooled, (row * self.geometry.output_width + column) as usize, out);
     }
 
     /// The largest of the windows' sums.
@@ -283,17 +322,21 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         pooled
     }
 
+    /// Stores the sums of an output, whose position is counted row by row.
     #[inline(always)]
     fn store<V: Vector<Token = T>, W: Weight, const COLUMNS: usize>(
         &self,
         columns: &Columns<'_, W, COLUMNS>,
         sums: &[V; COLUMNS],
+        position: usize,
         out: &mut [f32],
     ) {
         let floor = V::splat(self.token, self.floor);
-        let out = out.get_mut(columns.first..).unwrap_or_default();
-        for (sum, out) in sums.iter().zip(out.chunks_mut(V::LANES)) {
-            floor.max(*sum).store(out);
+        let (begin, end) = (position * self.filters, (position + 1) * self.filters);
+        for (c, sum) in sums.iter().enumerate() {
+            // The last vector may reach beyond the filters.
+            let begin = begin + columns.first + c * V::LANES;
+            floor.max(*sum).store(out.get_mut(begin..end.min(begin + V::LANES)).unwrap_or_default());
         }
     }
 
@@ -306,10 +349,9 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         rows: &Range<i32>,
     ) -> Tile<V, WINDOWS, COLUMNS> {
         let Geometry { kernel: [_, kw], channels, .. } = self.geometry;
-        let mut tile = [self.bias(columns); WINDOWS];
+        let tile = [self.bias(columns); WINDOWS];
         let len = kw as usize * channels;
-        self.add(columns, starts, rows.start as usize * len, rows.len(), len, &mut tile);
-        tile
+        self.add(columns, starts, rows.start as usize * len, rows.len(), len, tile)
     }
 
     /// The sums of one window, of which parts may lie in the padding, where the input counts as 0.
@@ -324,9 +366,9 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         let inside = self.geometry.columns_inside(column);
         for ky in self.geometry.rows_inside(row) {
             if !inside.is_empty() {
-                let start = self.geometry.index(row + ky, column + inside.start);
+                let start = self.geometry.index_of([row + ky, column + inside.start]);
                 let first = (ky * kw + inside.start) as usize * channels;
-                self.add(columns, [start], first, 1, inside.len() * channels, &mut tile);
+                tile = self.add(columns, [start], first, 1, inside.len() * channels, tile);
             }
         }
         let [sums] = tile;
@@ -351,8 +393,8 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         first: usize,
         runs: usize,
         len: usize,
-        tile: &mut Tile<V, WINDOWS, COLUMNS>,
-    ) {
+        tile: Tile<V, WINDOWS, COLUMNS>,
+    ) -> Tile<V, WINDOWS, COLUMNS> {
         let operands = Operands {
             inputs: self.x,
             rows: starts,
@@ -363,6 +405,6 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
             pitch: self.geometry.width as usize * self.geometry.channels,
             len,
         };
-        accumulate(self.token, &operands, tile);
+        accumulate(self.token, &operands, tile)
     }
 }

@@ -29,7 +29,7 @@ pub fn dense_bytes<W: Weight>(
     dense_bytes_rows(backend, rows, x, scaling, weights, floor, out);
 }
 
-/// [`dense`] for a number of rows that the caller knows; where that is always 1, no code for more is linked.
+/// [`dense`] for a number of rows that the caller knows; where that is the constant 1, no code for more is linked.
 #[inline(always)]
 pub(crate) fn dense_rows<W: Weight>(
     backend: Backend,
@@ -95,19 +95,25 @@ struct Part<'a> {
     floor: f32,
 }
 
-#[inline(never)]
+#[inline(always)]
 fn dense_part<W: Weight>(backend: Backend, rows: usize, part: Part<'_>, weights: Panels<'_, W>, out: &mut [f32]) {
-    backend.dispatch(DenseKernel { part, weights, rows, out });
+    let sums = Sums { part, weights, rows, out };
+    if rows == 1 { W::dense(backend, sums) } else { W::dense_batch(backend, sums) }
 }
 
-struct DenseKernel<'a, W> {
+/// What a dense kernel computes.
+#[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
+pub struct Sums<'a, W> {
     part: Part<'a>,
     weights: Panels<'a, W>,
     rows: usize,
     out: &'a mut [f32],
 }
 
-impl<W: Weight> Kernel for DenseKernel<'_, W> {
+/// The kernel for a single row.
+pub(super) struct RowKernel<'a, W>(pub(super) Sums<'a, W>);
+
+impl<W: Weight> Kernel for RowKernel<'_, W> {
     type Output = ();
 
     #[inline(always)]
@@ -115,10 +121,22 @@ impl<W: Weight> Kernel for DenseKernel<'_, W> {
         mut self,
         token: V::Token,
     ) {
-        if self.rows == 1 {
-            return self.columns::<V, 1, SINGLE>(token);
-        }
-        let Self { part: whole, weights, rows, out } = self;
+        self.0.columns::<V, 1, SINGLE>(token);
+    }
+}
+
+/// The kernel for any number of rows.
+pub(super) struct RowsKernel<'a, W>(pub(super) Sums<'a, W>);
+
+impl<W: Weight> Kernel for RowsKernel<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize, const WINDOWS: usize>(
+        self,
+        token: V::Token,
+    ) {
+        let Sums { part: whole, weights, rows, out } = self.0;
         let block = (WEIGHTS_AT_A_TIME / (COLUMNS * V::LANES)).max(1);
         for (index, out) in out.chunks_mut((ROWS_AT_A_TIME * weights.outputs()).max(1)).enumerate() {
             let row = index * ROWS_AT_A_TIME;
@@ -135,7 +153,7 @@ impl<W: Weight> Kernel for DenseKernel<'_, W> {
                     begin: whole.begin && first == 0,
                     floor: if last { whole.floor } else { f32::NEG_INFINITY },
                 };
-                DenseKernel { part, weights, rows, out: &mut *out }.columns::<V, ROWS, COLUMNS>(token);
+                Sums { part, weights, rows, out: &mut *out }.columns::<V, ROWS, COLUMNS>(token);
             }
         }
     }
@@ -147,7 +165,7 @@ const ROWS_AT_A_TIME: usize = 96;
 /// The weights of such a part, for a tile's columns: they stay in the second-level cache while row after row passes by.
 const WEIGHTS_AT_A_TIME: usize = 32_768;
 
-impl<W: Weight> DenseKernel<'_, W> {
+impl<W: Weight> Sums<'_, W> {
     /// All columns, as many vectors of them at a time as there are left, up to `COLUMNS`.
     #[inline(always)]
     fn columns<V: Vector, const ROWS: usize, const COLUMNS: usize>(&mut self, token: V::Token) {
@@ -219,9 +237,14 @@ impl<W: Weight> DenseKernel<'_, W> {
                 *sum = V::load(token, from.get(start..).unwrap_or_default());
             }
         }
+        // (Plain loops: `array::from_fn` is not always inlined into code with other target features.)
+        let mut rows = [row * row_stride; ROWS];
+        for (r, start) in rows.iter_mut().enumerate() {
+            *start += r * row_stride;
+        }
         let operands = Operands {
             inputs: Inputs::plain(x),
-            rows: core::array::from_fn(|r| (row + r) * row_stride),
+            rows,
             weights: columns.weights.get(first * columns.width..).unwrap_or_default(),
             columns: columns.starts,
             stride: columns.width,
@@ -229,15 +252,14 @@ impl<W: Weight> DenseKernel<'_, W> {
             pitch: 0,
             len,
         };
-        accumulate(token, &operands, &mut tile);
+        let tile = accumulate(token, &operands, tile);
         let floor = V::splat(token, floor);
-        let rows = self.out.chunks_exact_mut(outputs.max(1)).skip(row);
-        for (sums, out) in tile.iter().zip(rows) {
+        for (r, sums) in tile.iter().enumerate() {
+            let (begin, end) = ((row + r) * outputs, (row + r + 1) * outputs);
             for (c, sum) in sums.iter().enumerate() {
-                let out = out.get_mut(columns.first + c * V::LANES..).unwrap_or_default();
-                // The last vector of a panel may reach beyond it, the last vector of all beyond the row.
-                let len = out.len().min(V::LANES);
-                floor.max(*sum).store(out.get_mut(..len).unwrap_or_default());
+                // The last vector of all may reach beyond the row.
+                let begin = begin + columns.first + c * V::LANES;
+                floor.max(*sum).store(self.out.get_mut(begin..end.min(begin + V::LANES)).unwrap_or_default());
             }
         }
     }

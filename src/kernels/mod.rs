@@ -6,6 +6,7 @@
 mod activation;
 #[allow(unsafe_code)] // intrinsics and the inner loop
 pub(crate) mod backend;
+pub(crate) mod compiled;
 pub(crate) mod conv2d;
 pub(crate) mod dense;
 pub(crate) mod max_pool2d;

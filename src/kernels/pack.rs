@@ -18,7 +18,7 @@ pub const PANEL: usize = 16;
 /// A type that weights can be stored as: `f32` or [`half::f16`].
 ///
 /// (No other type can implement it: the kernels know how to load these two.)
-pub trait Weight: Pod + sealed::Load {
+pub trait Weight: Pod + sealed::Load + sealed::Compiled {
     /// The stored value that is nearest to `value`.
     fn from_f32(value: f32) -> Self;
     /// The value.
@@ -27,6 +27,21 @@ pub trait Weight: Pod + sealed::Load {
 
 pub(crate) mod sealed {
     use super::Vector;
+    use crate::kernels::backend::Backend;
+    use crate::kernels::conv2d::ConvKernel;
+    use crate::kernels::dense::Sums;
+
+    /// The kernels for one type of weights.
+    pub trait Compiled: Sized {
+        /// A dense layer of one row.
+        fn dense(backend: Backend, sums: Sums<'_, Self>);
+        /// A dense layer of any number of rows.
+        fn dense_batch(backend: Backend, sums: Sums<'_, Self>);
+        /// A convolution.
+        fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, Self>);
+        /// A convolution over bytes.
+        fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, Self>);
+    }
 
     /// How a kernel loads weights.
     pub trait Load: Copy {

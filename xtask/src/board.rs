@@ -130,7 +130,7 @@ impl Build {
         let symbols = file.symbols().filter_map(|symbol| symbol.name().ok());
         let symbols = symbols.filter(|symbol| symbol.contains("8thumbnet7kernels")).collect::<Vec<_>>();
         let is_linked = |kernel: &&str| {
-            let component = format!("{}{kernel}", kernel.len());
+            let component = format!("{}{}", kernel.len(), kernel.replace(' ', "_"));
             symbols.iter().any(|symbol| symbol.contains(&component))
         };
         Ok(kernels(ops::ALL).filter(is_linked).collect())

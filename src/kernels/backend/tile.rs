@@ -1,6 +1,6 @@
 //! The one inner loop: a tile of sums, rows of inputs times vectors of a weight panel.
 
-use crate::kernels::pack::sealed::Load;
+use crate::kernels::pack::{PANEL, sealed::Load};
 use crate::kernels::vector::Vector;
 use half::f16;
 
@@ -96,7 +96,7 @@ fn extent(count: usize, pitch: usize, len: usize) -> Option<usize> {
     count.checked_sub(1)?.checked_mul(pitch)?.checked_add(len)
 }
 
-/// Adds to each sum of `tile` the products of its row's inputs with its column's weights.
+/// The sums of `tile`, each with the products of its row's inputs and its column's weights added.
 ///
 /// Vectors may be wider than the panel that they lie in: the lanes beyond it add up what follows in memory, and nobody
 /// looks at them. Operands that do not fit their slices leave the tile as it is; the kernels' length checks make that
@@ -105,89 +105,111 @@ fn extent(count: usize, pitch: usize, len: usize) -> Option<usize> {
 pub(crate) fn accumulate<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
     operands: &Operands<'_, E, W, ROWS, COLUMNS>,
-    tile: &mut Tile<V, ROWS, COLUMNS>,
-) {
+    tile: Tile<V, ROWS, COLUMNS>,
+) -> Tile<V, ROWS, COLUMNS> {
     if !operands.fit(V::LANES) {
-        return;
+        return tile;
     }
-    // The commonest windows, with their sizes known to the compiler, which then unrolls the loops.
+    // The commonest sizes, known to the compiler, which then unrolls the loops and folds the distances.
     // SAFETY: the operands fit, and the sizes are theirs.
     unsafe {
-        match (operands.runs, operands.len) {
-            (3, 3) if V::UNROLL => runs(token, operands, 3, 3, tile),
-            (5, 5) if V::UNROLL => runs(token, operands, 5, 5, tile),
-            (count, len) => runs(token, operands, count, len, tile),
+        match (operands.runs, operands.len, operands.stride) {
+            (3, 3, PANEL) if V::UNROLL => runs(token, operands, 3, 3, PANEL, tile),
+            (5, 5, PANEL) if V::UNROLL => runs(token, operands, 5, 5, PANEL, tile),
+            (1, len, PANEL) if V::UNROLL => runs(token, operands, 1, len, PANEL, tile),
+            (count, len, PANEL) if V::UNROLL => runs(token, operands, count, len, PANEL, tile),
+            (count, len, stride) => runs(token, operands, count, len, stride, tile),
         }
     }
 }
 
 /// [`accumulate`] for operands that fit.
 ///
+/// The tile is a value, not a reference: a reference would have it written to memory for every input.
+///
 /// # Safety
-/// `operands` must fit, and `count` and `len` must be its `runs` and `len`.
+/// `operands` must fit, and `count`, `len` and `stride` must be its `runs`, `len` and `stride`.
 #[inline(always)]
 unsafe fn runs<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
     operands: &Operands<'_, E, W, ROWS, COLUMNS>,
     count: usize,
     len: usize,
-    tile: &mut Tile<V, ROWS, COLUMNS>,
-) {
+    stride: usize,
+    tile: Tile<V, ROWS, COLUMNS>,
+) -> Tile<V, ROWS, COLUMNS> {
+    let Inputs { values, scale, offset } = operands.inputs;
+    // One pointer for each row and column, so that the loop only adds the same numbers to all of them.
+    let mut rows = [values.as_ptr(); ROWS];
+    for (pointer, row) in rows.iter_mut().zip(operands.rows) {
+        // SAFETY: the row begins within the inputs, since the operands fit.
+        *pointer = unsafe { pointer.add(row) };
+    }
+    let mut columns = [operands.weights.as_ptr(); COLUMNS];
+    for (pointer, column) in columns.iter_mut().zip(operands.columns) {
+        // SAFETY: the column begins within the weights, since the operands fit.
+        *pointer = unsafe { pointer.add(column) };
+    }
     // A sum has to wait for the one before it: a small tile gets a second and more sets of sums to take turns with.
     let sets = (V::CHAINS / (ROWS * COLUMNS)).clamp(1, MAX_SETS);
     let zero = V::splat(token, 0.0);
-    let mut others: [Tile<V, ROWS, COLUMNS>; MAX_SETS - 1] = [[[zero; COLUMNS]; ROWS]; MAX_SETS - 1];
+    let mut tiles = [[[zero; COLUMNS]; ROWS]; MAX_SETS];
+    let [first, ..] = &mut tiles;
+    *first = tile;
     for run in 0..count {
+        let (input, weight) = (run * operands.pitch, run * len * stride);
         let mut k = 0;
-        while sets > 1 && k + sets <= len {
-            // SAFETY: `run < runs`, `k` and the `sets - 1` after it are less than `len`, and the operands fit.
-            unsafe {
-                step(token, operands, run, k, tile);
-                for (other, set) in others.iter_mut().zip(1..sets) {
-                    step(token, operands, run, k + set, other);
-                }
+        while k + sets <= len {
+            for (set, tile) in tiles.iter_mut().enumerate().take(sets) {
+                let at = (input + k + set, weight + (k + set) * stride);
+                // SAFETY: `run < count`, `k + set < len`, and the operands fit.
+                unsafe { step(token, &rows, &columns, at, (scale, offset), tile) };
             }
             k += sets;
         }
-        while k < len {
-            // SAFETY: `run < runs`, `k < len`, and the operands fit.
-            unsafe { step(token, operands, run, k, tile) };
+        let [tile, ..] = &mut tiles;
+        while sets > 1 && k < len {
+            // SAFETY: `run < count`, `k < len`, and the operands fit.
+            unsafe { step(token, &rows, &columns, (input + k, weight + k * stride), (scale, offset), tile) };
             k += 1;
         }
     }
+    let [mut tile, others @ ..] = tiles;
     for other in others.iter().take(sets - 1) {
-        for (sum, more) in tile.iter_mut().flatten().zip(other.iter().flatten()) {
-            *sum = sum.add(*more);
+        for (sums, more) in tile.iter_mut().zip(other) {
+            for (sum, more) in sums.iter_mut().zip(more) {
+                *sum = sum.add(*more);
+            }
         }
     }
+    tile
 }
 
 /// The most sets of sums.
 const MAX_SETS: usize = 4;
 
-/// Adds the products of input `k` of a run.
+/// Adds the products of one input of each row, `input` behind its first, with the weights `weight` behind each column's
+/// first.
 ///
 /// # Safety
-/// `run < operands.runs`, `k < operands.len`, and the operands must fit.
+/// There must be a value that far behind each of `rows`, and `V::LANES` weights that far behind each of `columns`.
 #[inline(always)]
 unsafe fn step<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
-    operands: &Operands<'_, E, W, ROWS, COLUMNS>,
-    run: usize,
-    k: usize,
+    rows: &[*const E; ROWS],
+    columns: &[*const W; COLUMNS],
+    (input, weight): (usize, usize),
+    (scale, offset): (f32, f32),
     tile: &mut Tile<V, ROWS, COLUMNS>,
 ) {
-    let Inputs { values, scale, offset } = operands.inputs;
-    let (values, input) = (values.as_ptr(), run * operands.pitch + k);
-    let (weights, weight) = (operands.weights.as_ptr(), (run * operands.len + k) * operands.stride);
     let mut vectors = [V::splat(token, 0.0); COLUMNS];
-    for (vector, column) in vectors.iter_mut().zip(operands.columns) {
-        // SAFETY: the weights of a column fit (the caller's promise).
-        *vector = unsafe { W::load(token, weights.add(column).add(weight)) };
+    for (vector, column) in vectors.iter_mut().zip(columns) {
+        // SAFETY: the caller's promise.
+        *vector = unsafe { W::load(token, column.add(weight)) };
     }
-    for (sums, row) in tile.iter_mut().zip(operands.rows) {
-        // SAFETY: the inputs of a row fit (the caller's promise).
-        let input = unsafe { *values.add(row).add(input) };
+    for (sums, row) in tile.iter_mut().zip(rows) {
+        // SAFETY: the caller's promise.
+        let input = unsafe { *row.add(input) };
         let input = V::splat(token, input.value(scale, offset));
         for (sum, vector) in sums.iter_mut().zip(vectors) {
             *sum = input.mul_add(vector, *sum);
