@@ -4,7 +4,7 @@
 //! convolution is the dense layer's inner loop with several runs. A tile's rows are windows: neighbouring ones, or those
 //! that are pooled together.
 
-use super::backend::tile::{Element, Inputs, Operands, Tile, accumulate};
+use super::backend::tile::{Element, Inputs, Operands, Runs, Weights, accumulate};
 use super::backend::{Backend, Kernel};
 use super::compiled::Input;
 use super::pack::{Columns, Panels, Weight};
@@ -133,6 +133,20 @@ impl Geometry {
         if rows == self.rows_inside(bottom) { rows } else { 0..0 }
     }
 
+    /// From the first input of an output to that of the next in the row.
+    #[inline(always)]
+    fn to_next_column(&self) -> usize {
+        let ([_, pw], [_, sw]) = (self.pool, self.stride);
+        (pw * sw) as usize * self.channels
+    }
+
+    /// From the first input of an output to that of the one below it.
+    #[inline(always)]
+    fn to_next_row(&self) -> usize {
+        let ([ph, _], [sh, _]) = (self.pool, self.stride);
+        (ph * sh * self.width) as usize * self.channels
+    }
+
     /// The index of a position's first channel. (A position in the padding has none; differences of indices are right.)
     #[inline(always)]
     fn index_of(&self, [row, column]: Corner) -> usize {
@@ -172,6 +186,16 @@ impl<E: Element, W: Weight> Kernel for ConvKernel<'_, E, W> {
             first += V::LANES;
         }
     }
+}
+
+/// An output on the walk through a band.
+struct Output {
+    /// The first input of its first window.
+    start: usize,
+    /// Where it is stored.
+    position: usize,
+    /// Its number in the row.
+    column: usize,
 }
 
 /// Rows of outputs that are computed alike.
@@ -249,45 +273,63 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         out: &mut [f32],
     ) {
         let &Band { pooled, group, .. } = band;
+        let Geometry { kernel: [_, kw], channels, output_width, .. } = self.geometry;
+        let len = kw as usize * channels;
+        let first = band.window_rows.start as usize * len;
+        let Some(operands) = self.operands::<V, W, COLUMNS>(columns, first, band.window_rows.len(), len) else {
+            return;
+        };
+        let [top, left] = self.geometry.corner([band.rows.start, band.columns.start], 0);
+        let origin = self.geometry.index_of([top, left]);
         // From the first window that is pooled to each of the others.
-        let first = self.geometry.index_of(self.geometry.corner([0, 0], 0));
         let mut offsets = [0; WINDOWS];
         for (window, offset) in offsets.iter_mut().enumerate() {
             let index = window - window.checked_div(pooled).unwrap_or(0) * pooled;
-            *offset = self.geometry.index_of(self.geometry.corner([0, 0], index as i32)).wrapping_sub(first);
+            let corner = self.geometry.corner([band.rows.start, band.columns.start], index as i32);
+            *offset = self.geometry.index_of(corner).wrapping_sub(origin);
         }
-        let mut left = band.rows.len() * band.columns.len();
-        let [mut row, mut column] = [band.rows.start, band.columns.start];
-        while left > 0 {
+        let mut output = Output {
+            start: self.geometry.index_of([top + band.window_rows.start, left]),
+            position: (band.rows.start * output_width + band.columns.start) as usize * self.filters,
+            column: 0,
+        };
+        let outputs_per_row = band.columns.len();
+        let to_next = self.geometry.to_next_column();
+        let to_next_row = self.geometry.to_next_row().wrapping_sub(to_next.wrapping_mul(outputs_per_row));
+        let gap = (output_width as usize - outputs_per_row) * self.filters;
+        let mut remaining = band.rows.len() * outputs_per_row;
+        while remaining > 0 {
             let mut starts = [0; WINDOWS];
             let mut positions = [0; WINDOWS];
-            for output in 0..group.min(WINDOWS) {
-                let [y, x] = self.geometry.corner([row, column], 0);
-                let start = self.geometry.index_of([y + band.window_rows.start, x]);
-                for window in output * pooled..(output + 1) * pooled {
+            for index in 0..group.min(WINDOWS) {
+                for window in index * pooled..(index + 1) * pooled {
                     if let (Some(to), Some(offset)) = (starts.get_mut(window), offsets.get(window)) {
-                        *to = start.wrapping_add(*offset);
+                        *to = output.start.wrapping_add(*offset);
                     }
                 }
-                if let Some(to) = positions.get_mut(output) {
-                    *to = (row * self.geometry.output_width + column) as usize;
+                if let Some(to) = positions.get_mut(index) {
+                    *to = output.position;
                 }
                 // A last tile that is not full repeats the last output.
-                if output + 1 < left {
-                    column += 1;
-                    if column == band.columns.end {
-                        (row, column) = (row + 1, band.columns.start);
+                if index + 1 < remaining {
+                    output.start = output.start.wrapping_add(to_next);
+                    output.position += self.filters;
+                    output.column += 1;
+                    if output.column == outputs_per_row {
+                        output.start = output.start.wrapping_add(to_next_row);
+                        output.position += gap;
+                        output.column = 0;
                     }
                 }
             }
-            let tile = self.windows::<V, W, WINDOWS, COLUMNS>(columns, starts, &band.window_rows);
-            for output in 0..group.min(WINDOWS) {
-                let windows = tile.get(output * pooled..(output + 1) * pooled).unwrap_or_default();
-                if let (Some(position), true) = (positions.get(output), output < left) {
+            let tile = accumulate(self.token, &operands, starts, [self.bias(columns); WINDOWS]);
+            for index in 0..group.min(WINDOWS) {
+                let windows = tile.get(index * pooled..(index + 1) * pooled).unwrap_or_default();
+                if let (Some(position), true) = (positions.get(index), index < remaining) {
                     self.store(columns, &self.pool::<V, COLUMNS>(windows), *position, out);
                 }
             }
-            left -= group.min(left);
+            remaining -= group.min(remaining);
         }
     }
 
@@ -306,7 +348,8 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
                 *largest = largest.pool(sum);
             }
         }
-        self.store(columns, &pooled, (row * self.geometry.output_width + column) as usize, out);
+        let position = (row * self.geometry.output_width + column) as usize * self.filters;
+        self.store(columns, &pooled, position, out);
     }
 
     /// The largest of the windows' sums.
@@ -322,7 +365,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         pooled
     }
 
-    /// Stores the sums of an output, whose position is counted row by row.
+    /// Stores the sums of the output that begins at `position`.
     #[inline(always)]
     fn store<V: Vector<Token = T>, W: Weight, const COLUMNS: usize>(
         &self,
@@ -332,26 +375,12 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         out: &mut [f32],
     ) {
         let floor = V::splat(self.token, self.floor);
-        let (begin, end) = (position * self.filters, (position + 1) * self.filters);
+        let end = position + self.filters;
         for (c, sum) in sums.iter().enumerate() {
             // The last vector may reach beyond the filters.
-            let begin = begin + columns.first + c * V::LANES;
+            let begin = position + columns.first + c * V::LANES;
             floor.max(*sum).store(out.get_mut(begin..end.min(begin + V::LANES)).unwrap_or_default());
         }
-    }
-
-    /// The sums of the windows that begin at `starts`, of which the `rows` lie within the input.
-    #[inline(always)]
-    fn windows<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
-        &self,
-        columns: &Columns<'_, W, COLUMNS>,
-        starts: [usize; WINDOWS],
-        rows: &Range<i32>,
-    ) -> Tile<V, WINDOWS, COLUMNS> {
-        let Geometry { kernel: [_, kw], channels, .. } = self.geometry;
-        let tile = [self.bias(columns); WINDOWS];
-        let len = kw as usize * channels;
-        self.add(columns, starts, rows.start as usize * len, rows.len(), len, tile)
     }
 
     /// The sums of one window, of which parts may lie in the padding, where the input counts as 0.
@@ -368,7 +397,9 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
             if !inside.is_empty() {
                 let start = self.geometry.index_of([row + ky, column + inside.start]);
                 let first = (ky * kw + inside.start) as usize * channels;
-                tile = self.add(columns, [start], first, 1, inside.len() * channels, tile);
+                if let Some(operands) = self.operands(columns, first, 1, inside.len() * channels) {
+                    tile = accumulate(self.token, &operands, [start], tile);
+                }
             }
         }
         let [sums] = tile;
@@ -383,28 +414,22 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         core::array::from_fn(|c| V::load(self.token, columns.bias.get(c * V::LANES..).unwrap_or_default()))
     }
 
-    /// Adds the products of `runs` runs of `len` neighbouring inputs, from `starts` on and a row of the input apart, with
-    /// the weights from input `first` of the window on.
+    /// Runs of `len` neighbouring inputs that are a row of the input apart, and the weights from input `first` of the window
+    /// on.
     #[inline(always)]
-    fn add<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
-        &self,
-        columns: &Columns<'_, W, COLUMNS>,
-        starts: [usize; WINDOWS],
+    fn operands<'a, V: Vector<Token = T>, W: Weight, const COLUMNS: usize>(
+        &'a self,
+        columns: &Columns<'a, W, COLUMNS>,
         first: usize,
-        runs: usize,
+        count: usize,
         len: usize,
-        tile: Tile<V, WINDOWS, COLUMNS>,
-    ) -> Tile<V, WINDOWS, COLUMNS> {
-        let operands = Operands {
-            inputs: self.x,
-            rows: starts,
-            weights: columns.weights.get(first * columns.width..).unwrap_or_default(),
+    ) -> Option<Operands<'a, V, E, W, COLUMNS>> {
+        let weights = Weights {
+            values: columns.weights.get(first * columns.width..)?,
             columns: columns.starts,
             stride: columns.width,
-            runs,
-            pitch: self.geometry.width as usize * self.geometry.channels,
-            len,
         };
-        accumulate(self.token, &operands, tile)
+        let pitch = self.geometry.width as usize * self.geometry.channels;
+        Operands::new(self.x, weights, Runs { count, pitch, len })
     }
 }

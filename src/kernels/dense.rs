@@ -1,6 +1,6 @@
 //! The fully connected layer: rows of inputs times packed weights.
 
-use super::backend::tile::{Inputs, Operands, Tile, accumulate};
+use super::backend::tile::{Inputs, Operands, Runs, Tile, Weights, accumulate};
 use super::backend::{Backend, Kernel};
 use super::pack::{Columns, Panels, Weight};
 use super::vector::Vector;
@@ -199,21 +199,28 @@ impl<W: Weight> Sums<'_, W> {
         token: V::Token,
         columns: Columns<'_, W, COLUMNS>,
     ) {
+        let Part { x, first, len, .. } = self.part;
+        let weights = Weights {
+            values: columns.weights.get(first * columns.width..).unwrap_or_default(),
+            columns: columns.starts,
+            stride: columns.width,
+        };
+        let Some(operands) = Operands::new(Inputs::plain(x), weights, Runs { count: 1, pitch: 0, len }) else { return };
         let mut row = 0;
         while row + ROWS <= self.rows {
-            self.tile::<V, ROWS, COLUMNS>(token, &columns, row);
+            self.tile::<V, ROWS, COLUMNS>(token, &columns, &operands, row);
             row += ROWS;
         }
         if ROWS > 4 && row + 4 <= self.rows {
-            self.tile::<V, 4, COLUMNS>(token, &columns, row);
+            self.tile::<V, 4, COLUMNS>(token, &columns, &operands, row);
             row += 4;
         }
         if ROWS > 2 && row + 2 <= self.rows {
-            self.tile::<V, 2, COLUMNS>(token, &columns, row);
+            self.tile::<V, 2, COLUMNS>(token, &columns, &operands, row);
             row += 2;
         }
         if ROWS > 1 && row < self.rows {
-            self.tile::<V, 1, COLUMNS>(token, &columns, row);
+            self.tile::<V, 1, COLUMNS>(token, &columns, &operands, row);
         }
     }
 
@@ -223,9 +230,10 @@ impl<W: Weight> Sums<'_, W> {
         &mut self,
         token: V::Token,
         columns: &Columns<'_, W, COLUMNS>,
+        operands: &Operands<'_, V, f32, W, COLUMNS>,
         row: usize,
     ) {
-        let Part { x, row_stride, first, len, begin, floor } = self.part;
+        let Part { row_stride, begin, floor, .. } = self.part;
         let outputs = self.weights.outputs();
         let mut tile: Tile<V, ROWS, COLUMNS> = [[V::splat(token, 0.0); COLUMNS]; ROWS];
         for (r, sums) in tile.iter_mut().enumerate() {
@@ -242,17 +250,7 @@ impl<W: Weight> Sums<'_, W> {
         for (r, start) in rows.iter_mut().enumerate() {
             *start += r * row_stride;
         }
-        let operands = Operands {
-            inputs: Inputs::plain(x),
-            rows,
-            weights: columns.weights.get(first * columns.width..).unwrap_or_default(),
-            columns: columns.starts,
-            stride: columns.width,
-            runs: 1,
-            pitch: 0,
-            len,
-        };
-        let tile = accumulate(token, &operands, tile);
+        let tile = accumulate(token, operands, rows, tile);
         let floor = V::splat(token, floor);
         for (r, sums) in tile.iter().enumerate() {
             let (begin, end) = ((row + r) * outputs, (row + r + 1) * outputs);

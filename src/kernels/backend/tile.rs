@@ -2,6 +2,7 @@
 
 use crate::kernels::pack::{PANEL, sealed::Load};
 use crate::kernels::vector::Vector;
+use core::marker::PhantomData;
 use half::f16;
 
 impl Load for f32 {
@@ -57,36 +58,45 @@ impl<'a> Inputs<'a, f32> {
 /// Sums of `ROWS` rows times `COLUMNS` vectors, in registers.
 pub(crate) type Tile<V, const ROWS: usize, const COLUMNS: usize> = [[V; COLUMNS]; ROWS];
 
-/// Where a tile finds its operands.
+/// The weights of some vectors of outputs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Operands<'a, E, W, const ROWS: usize, const COLUMNS: usize> {
-    pub(crate) inputs: Inputs<'a, E>,
-    /// The first input of each row.
-    pub(crate) rows: [usize; ROWS],
-    pub(crate) weights: &'a [W],
+pub(crate) struct Weights<'a, W, const COLUMNS: usize> {
+    pub(crate) values: &'a [W],
     /// The first weight of each vector.
     pub(crate) columns: [usize; COLUMNS],
     /// From the weights of one input to those of the next.
     pub(crate) stride: usize,
-    /// How many runs of inputs that lie next to each other, and how far apart the runs begin. Their weights follow each
-    /// other without a gap.
-    pub(crate) runs: usize,
+}
+
+/// Which inputs belong to a sum, seen from the first of them: `count` runs of `len` inputs that lie next to each other; the
+/// runs begin `pitch` apart. Their weights follow each other without a gap.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Runs {
+    pub(crate) count: usize,
     pub(crate) pitch: usize,
-    /// How many inputs, and rows of weights, a run has.
     pub(crate) len: usize,
 }
 
-impl<E, W, const ROWS: usize, const COLUMNS: usize> Operands<'_, E, W, ROWS, COLUMNS> {
-    /// Whether every access lies within the slices, where a column is `lanes` wide.
+/// Where tiles of vectors `V` find their operands: within the slices, which is checked when this is made.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands<'a, V, E, W, const COLUMNS: usize> {
+    inputs: Inputs<'a, E>,
+    weights: Weights<'a, W, COLUMNS>,
+    runs: Runs,
+    /// The last input that a row may begin with.
+    last_row: usize,
+    vector: PhantomData<V>,
+}
+
+impl<'a, V: Vector, E, W, const COLUMNS: usize> Operands<'a, V, E, W, COLUMNS> {
+    /// `None` if there is nothing to add up, or if there are not enough inputs or weights.
     #[inline(always)]
-    fn fit(&self, lanes: usize) -> bool {
-        let inputs = extent(self.runs, self.pitch, self.len);
-        let weights = self.runs.checked_mul(self.len).and_then(|rows| extent(rows, self.stride, lanes));
-        let (Some(inputs), Some(weights)) = (inputs, weights) else { return false };
-        let last_row = self.rows.iter().fold(0, |last, row| last.max(*row));
-        let last_column = self.columns.iter().fold(0, |last, column| last.max(*column));
-        let within = |start: usize, extent: usize, slice: usize| start <= slice && extent <= slice - start;
-        within(last_row, inputs, self.inputs.values.len()) && within(last_column, weights, self.weights.len())
+    pub(crate) fn new(inputs: Inputs<'a, E>, weights: Weights<'a, W, COLUMNS>, runs: Runs) -> Option<Self> {
+        let last_row = inputs.values.len().checked_sub(extent(runs.count, runs.pitch, runs.len)?)?;
+        let behind = extent(runs.count.checked_mul(runs.len)?, weights.stride, V::LANES)?;
+        let last_column = weights.values.len().checked_sub(behind)?;
+        let fits = weights.columns.iter().all(|column| *column <= last_column);
+        fits.then_some(Self { inputs, weights, runs, last_row, vector: PhantomData })
     }
 }
 
@@ -99,40 +109,47 @@ fn extent(count: usize, pitch: usize, len: usize) -> Option<usize> {
 /// The sums of `tile`, each with the products of its row's inputs and its column's weights added.
 ///
 /// Vectors may be wider than the panel that they lie in: the lanes beyond it add up what follows in memory, and nobody
-/// looks at them. Operands that do not fit their slices leave the tile as it is; the kernels' length checks make that
-/// unreachable.
+/// looks at them. `rows` are the first inputs of each row; where there are not enough behind one of them, the tile stays
+/// as it is, which the kernels' length checks make unreachable.
 #[inline(always)]
 pub(crate) fn accumulate<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
-    operands: &Operands<'_, E, W, ROWS, COLUMNS>,
+    operands: &Operands<'_, V, E, W, COLUMNS>,
+    rows: [usize; ROWS],
     tile: Tile<V, ROWS, COLUMNS>,
 ) -> Tile<V, ROWS, COLUMNS> {
-    if !operands.fit(V::LANES) {
+    let mut last = 0;
+    for row in rows {
+        last = if row > last { row } else { last };
+    }
+    if last > operands.last_row {
         return tile;
     }
+    let Runs { count, len, .. } = operands.runs;
     // The commonest sizes, known to the compiler, which then unrolls the loops and folds the distances.
-    // SAFETY: the operands fit, and the sizes are theirs.
+    // SAFETY: the rows fit, and the sizes are the operands'.
     unsafe {
-        match (operands.runs, operands.len, operands.stride) {
-            (3, 3, PANEL) if V::UNROLL => runs(token, operands, 3, 3, PANEL, tile),
-            (5, 5, PANEL) if V::UNROLL => runs(token, operands, 5, 5, PANEL, tile),
-            (1, len, PANEL) if V::UNROLL => runs(token, operands, 1, len, PANEL, tile),
-            (count, len, PANEL) if V::UNROLL => runs(token, operands, count, len, PANEL, tile),
-            (count, len, stride) => runs(token, operands, count, len, stride, tile),
+        match (count, len, operands.weights.stride) {
+            (3, 3, PANEL) if V::UNROLL => runs(token, operands, rows, 3, 3, PANEL, tile),
+            (5, 5, PANEL) if V::UNROLL => runs(token, operands, rows, 5, 5, PANEL, tile),
+            (1, len, PANEL) if V::UNROLL => runs(token, operands, rows, 1, len, PANEL, tile),
+            (count, len, PANEL) if V::UNROLL => runs(token, operands, rows, count, len, PANEL, tile),
+            (count, len, stride) => runs(token, operands, rows, count, len, stride, tile),
         }
     }
 }
 
-/// [`accumulate`] for operands that fit.
+/// [`accumulate`] for rows that fit.
 ///
 /// The tile is a value, not a reference: a reference would have it written to memory for every input.
 ///
 /// # Safety
-/// `operands` must fit, and `count`, `len` and `stride` must be its `runs`, `len` and `stride`.
+/// No row may be behind `last_row`, and `count`, `len` and `stride` must be those of the operands.
 #[inline(always)]
 unsafe fn runs<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
-    operands: &Operands<'_, E, W, ROWS, COLUMNS>,
+    operands: &Operands<'_, V, E, W, COLUMNS>,
+    starts: [usize; ROWS],
     count: usize,
     len: usize,
     stride: usize,
@@ -141,12 +158,12 @@ unsafe fn runs<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS:
     let Inputs { values, scale, offset } = operands.inputs;
     // One pointer for each row and column, so that the loop only adds the same numbers to all of them.
     let mut rows = [values.as_ptr(); ROWS];
-    for (pointer, row) in rows.iter_mut().zip(operands.rows) {
+    for (pointer, row) in rows.iter_mut().zip(starts) {
         // SAFETY: the row begins within the inputs, since the operands fit.
         *pointer = unsafe { pointer.add(row) };
     }
-    let mut columns = [operands.weights.as_ptr(); COLUMNS];
-    for (pointer, column) in columns.iter_mut().zip(operands.columns) {
+    let mut columns = [operands.weights.values.as_ptr(); COLUMNS];
+    for (pointer, column) in columns.iter_mut().zip(operands.weights.columns) {
         // SAFETY: the column begins within the weights, since the operands fit.
         *pointer = unsafe { pointer.add(column) };
     }
@@ -157,7 +174,7 @@ unsafe fn runs<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS:
     let [first, ..] = &mut tiles;
     *first = tile;
     for run in 0..count {
-        let (input, weight) = (run * operands.pitch, run * len * stride);
+        let (input, weight) = (run * operands.runs.pitch, run * len * stride);
         let mut k = 0;
         while k + sets <= len {
             for (set, tile) in tiles.iter_mut().enumerate().take(sets) {
