@@ -5,7 +5,7 @@
 
 use crate::align::{Aligned, misalignment};
 use crate::error::{EncodeError, HeaderError, LoadError};
-use crate::kernels::pack;
+use crate::kernels::{Panels, pack};
 use crate::layer::{InputSpec, Layer, MAX_LAYERS, WeightType};
 use crate::ops;
 use crate::plan::{Plan, PlanError, Steps};
@@ -267,6 +267,54 @@ pub struct Tensors<'a> {
     pub weights: &'a [f32],
     /// One for each output or filter; or none, which stands for zeros.
     pub bias: &'a [f32],
+}
+
+/// The parameters of one layer as they lie in a blob: see [`Model::tensors`](crate::Model::tensors).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum PackedTensor<'b> {
+    /// Single-precision weights.
+    F32(Panels<'b, f32>),
+    /// Half-precision weights.
+    F16(Panels<'b, f16>),
+}
+
+impl<'b> PackedTensor<'b> {
+    /// The number of inputs of one sum: the rows of [`Tensors::weights`].
+    #[must_use]
+    pub const fn inputs(&self) -> usize {
+        match self {
+            Self::F32(panels) => panels.inputs(),
+            Self::F16(panels) => panels.inputs(),
+        }
+    }
+
+    /// The number of outputs or filters: the columns of [`Tensors::weights`].
+    #[must_use]
+    pub const fn outputs(&self) -> usize {
+        match self {
+            Self::F32(panels) => panels.outputs(),
+            Self::F16(panels) => panels.outputs(),
+        }
+    }
+
+    /// The weight of one input for one output; `None` if there is no such input or output.
+    #[must_use]
+    pub fn weight(&self, input: usize, output: usize) -> Option<f32> {
+        match self {
+            Self::F32(panels) => panels.weight(input, output),
+            Self::F16(panels) => panels.weight(input, output),
+        }
+    }
+
+    /// The biases, `[outputs]`; zeros if the layer was written without any.
+    #[must_use]
+    pub const fn bias(&self) -> &'b [f32] {
+        match self {
+            Self::F32(panels) => panels.bias(),
+            Self::F16(panels) => panels.bias(),
+        }
+    }
 }
 
 /// Where the sections of a blob to be written lie.

@@ -1,7 +1,7 @@
 //! A validated view of a blob, and the walk through its layers.
 
 use crate::align::Aligned;
-use crate::blob::{self, Parsed};
+use crate::blob::{self, PackedTensor, Parsed};
 use crate::error::{LoadError, RunError};
 use crate::kernels::backend::tile::{Element, Inputs};
 use crate::kernels::dense::{dense_bytes_rows, dense_rows};
@@ -198,6 +198,11 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         blob::labels_in(self.parsed.labels).nth(class).unwrap_or_default()
     }
 
+    /// The labels of all classes, in their order; none at all if the model has none.
+    pub fn labels(&self) -> impl Iterator<Item = &'b str> {
+        blob::labels_in(self.parsed.labels)
+    }
+
     /// Whether the outputs are probabilities: whether the last layer is softmax.
     #[must_use]
     pub fn ends_with_softmax(&self) -> bool {
@@ -216,6 +221,14 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 macs: step.layer.macs(step.input),
                 weight_bytes: step.tensor_bytes,
             }
+        })
+    }
+
+    /// The parameters of the layers that have some, in the order of the layers: what [`blob::encode`] takes, but packed.
+    pub fn tensors(&self) -> impl Iterator<Item = PackedTensor<'b>> {
+        self.steps().filter_map(|step| match step.layer.weight_type()? {
+            WeightType::F32 => self.tensor(&step).map(PackedTensor::F32),
+            WeightType::F16 => self.tensor(&step).map(PackedTensor::F16),
         })
     }
 

@@ -7,7 +7,7 @@ use common::reference::{self, Bounded, from_bytes, from_values};
 use common::{assert_within, backends, bits, run};
 use fastrand::Rng;
 use thumbnet::kernels::pack::{pack, tensor_bytes};
-use thumbnet::kernels::{self, Panels};
+use thumbnet::kernels::{self, MatmulError, Panels, matmul, matmul_packing_bytes};
 use thumbnet::layer::{Activation, Conv2d, Layer, Padding};
 use thumbnet::{AlignedBuf, Backend, Model};
 
@@ -172,6 +172,88 @@ fn dense_leaves_the_output_alone_if_lengths_do_not_fit() {
             }
         }
     }
+}
+
+/// Checks a product on every backend, with slices at any misalignment and memory to pack into that held something else.
+fn check_matmul(rng: &mut Rng, (m, k, n): (usize, usize, usize)) {
+    let (shift, other) = (rng.usize(0..16), rng.usize(0..16));
+    let (a, b) = (signed_vec(rng, shift + m * k), signed_vec(rng, other + k * n));
+    let (a, b) = (&a[shift..], &b[other..]);
+    let expected = if m * k * n == 0 { vec![Bounded::exact(0.0); m * n] } else { dense_rows(a, b, &[], n) };
+    let needed = matmul_packing_bytes(k, n).expect("small");
+    let mut packing = AlignedBuf::zeroed(needed + rng.usize(0..100));
+    for backend in backends() {
+        packing.fill(0xff);
+        // Canaries on both sides.
+        let mut out = vec![7.5; other + m * n + 20];
+        let (before, rest) = out.split_at_mut(other);
+        let (target, behind) = rest.split_at_mut(m * n);
+        matmul(backend, a, b, (m, k, n), &mut packing, target).expect("the lengths fit");
+        assert_within(target, &expected, || format!("[{m}, {k}] · [{k}, {n}] on {}", backend.name()));
+        assert!(before.iter().chain(&*behind).all(|canary| *canary == 7.5), "it writes beside its output");
+        assert!(packing[needed..].iter().all(|byte| *byte == 0xff), "it needs more than {needed} bytes");
+    }
+}
+
+/// Up to two of the largest tiles, and one more.
+#[test]
+fn matmul_at_all_tile_edges() {
+    let mut rng = Rng::with_seed(15);
+    for m in 0..=25 {
+        for n in 0..=97 {
+            let k = rng.usize(0..=9);
+            check_matmul(&mut rng, (m, k, n));
+        }
+    }
+    for k in 0..=40 {
+        check_matmul(&mut rng, (3, k, 33));
+    }
+    for sizes in [(1, 784, 128), (130, 300, 7), (100, 5, 70), (5, 4097, 31), (200, 1, 1)] {
+        check_matmul(&mut rng, sizes);
+    }
+}
+
+#[test]
+fn matmul_refuses_lengths_that_do_not_fit() {
+    let refused = |[a, b, out]: [usize; 3], sizes, packing: usize, expected: MatmulError, message: &str| {
+        let mut target = vec![7.5; out];
+        let mut packing = AlignedBuf::zeroed(packing);
+        let found = matmul(Backend::best(), &vec![1.0; a], &vec![1.0; b], sizes, &mut packing, &mut target);
+        assert_eq!(found, Err(expected));
+        assert_eq!(expected.to_string(), message);
+        assert!(target.iter().all(|x| *x == 7.5), "{message}: it writes all the same");
+        let _: &dyn std::error::Error = &expected;
+    };
+    let wrong = |matrix, found, rows, columns| MatmulError::WrongLength { matrix, found, rows, columns };
+    let (sizes, needed) = ((2, 3, 5), matmul_packing_bytes(3, 5).expect("small"));
+    for a in [0, 5, 7] {
+        let message = format!("`a` has {a} values, but should be a matrix of 2 x 3");
+        refused([a, 15, 10], sizes, needed, wrong("a", a, 2, 3), &message);
+    }
+    for b in [0, 14, 16] {
+        let message = format!("`b` has {b} values, but should be a matrix of 3 x 5");
+        refused([6, b, 10], sizes, needed, wrong("b", b, 3, 5), &message);
+    }
+    for out in [0, 9, 11] {
+        let message = format!("`out` has {out} values, but should be a matrix of 2 x 5");
+        refused([6, 15, out], sizes, needed, wrong("out", out, 2, 5), &message);
+    }
+    for found in [0, 1, needed - 1] {
+        let message = format!("{found} bytes to pack into, but the matrix needs {needed}");
+        refused([6, 15, 10], sizes, found, MatmulError::PackingTooSmall { found, needed }, &message);
+    }
+    // Sizes whose product overflows, also to the length that there is.
+    let half = 1 << (usize::BITS - 1);
+    let message = format!("`a` has 0 values, but should be a matrix of {half} x 2");
+    refused([0, 0, 0], (half, 2, 0), 0, wrong("a", 0, half, 2), &message);
+    let message = format!("`b` has 0 values, but should be a matrix of 2 x {half}");
+    refused([0, 0, 0], (0, 2, half), 0, wrong("b", 0, 2, half), &message);
+
+    assert_eq!(matmul_packing_bytes(1 << 15, 1 << 15), None);
+    assert_eq!(matmul_packing_bytes(usize::MAX, 1), None);
+    assert_eq!([matmul_packing_bytes(0, usize::MAX), matmul_packing_bytes(usize::MAX, 0)], [Some(0); 2]);
+    let (k, n) = (1 << 15, 1 << 15);
+    assert_eq!(MatmulError::TooLarge { k, n }.to_string(), "a matrix of 32768 x 32768 takes 4 GiB or more when packed");
 }
 
 #[test]

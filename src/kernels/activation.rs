@@ -1,6 +1,6 @@
 //! The exponential, the hyperbolic tangent, the logistic function and softmax, as vector code without libm.
 //!
-//! The polynomials are those of the Cephes library's `expf` and `tanhf` (Stephen L. Moshier, public domain).
+//! The polynomial is that of the Cephes library's `expf` (Stephen L. Moshier, public domain).
 
 use super::backend::{Backend, Kernel};
 use super::vector::Vector;
@@ -54,21 +54,33 @@ impl<F: Function> Kernel for Map<'_, F> {
         self,
         token: V::Token,
     ) {
-        for chunk in self.0.chunks_mut(V::LANES) {
+        let mut chunks = self.0.chunks_exact_mut(V::LANES);
+        for chunk in &mut chunks {
             F::apply(token, V::load(token, chunk)).store(chunk);
         }
+        let rest = chunks.into_remainder();
+        F::apply(token, V::load(token, rest)).store(rest);
     }
 }
 
 /// Evaluates a polynomial, highest coefficient first.
 #[inline(always)]
 fn polynomial<V: Vector, const N: usize>(token: V::Token, x: V, coefficients: [f32; N]) -> V {
-    let mut sum = V::splat(token, 0.0);
+    let mut coefficients = coefficients.iter();
+    let mut sum = V::splat(token, coefficients.next().copied().unwrap_or_default());
     for coefficient in coefficients {
-        sum = sum.mul_add(x, V::splat(token, coefficient));
+        sum = sum.mul_add(x, V::splat(token, *coefficient));
     }
     sum
 }
+
+/// Added to a small number, this leaves the nearest integer in the low bits of the mantissa.
+const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23
+/// ln 2 in two parts: products of the first with a small integer are exact.
+const LN_2_HIGH: f32 = 355.0 / 512.0;
+const LN_2_LOW: f32 = -2.121_944_4e-4;
+/// `(exp(r) - 1 - r) / r^2` for `r` up to `ln(2) / 2`.
+const EXP_TAIL: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5];
 
 struct Exp;
 
@@ -76,25 +88,17 @@ impl Function for Exp {
     /// `exp(x) = 2^n exp(r)`, where `n` is the integer next to `x / ln 2` and `r` is what remains, at most `ln(2) / 2`.
     #[inline(always)]
     fn apply<V: Vector>(token: V::Token, x: V) -> V {
-        /// Added to a small number, this leaves the nearest integer in the low bits of the mantissa.
-        const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23
-        /// ln 2 in two parts: products of the first with a small integer are exact.
-        const LN_2_HIGH: f32 = 355.0 / 512.0;
-        const LN_2_LOW: f32 = -2.121_944_4e-4;
         /// Beyond these the result is 0 or infinity.
         const LOWEST: f32 = -104.0;
         const HIGHEST: f32 = 89.0;
         let constant = |value| V::splat(token, value);
         // NaN passes both bounds.
-        let x = constant(LOWEST).max(x);
-        let x = x.if_greater(constant(HIGHEST), constant(HIGHEST), x);
+        let x = constant(HIGHEST).min(constant(LOWEST).max(x));
         let integer = |x: V| x.add(constant(SHIFT)).sub(constant(SHIFT));
         let n = integer(x.mul(constant(core::f32::consts::LOG2_E)));
         let r = n.mul_add(constant(-LN_2_HIGH), x);
         let r = n.mul_add(constant(-LN_2_LOW), r);
-        let tail =
-            polynomial(token, r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5]);
-        let exp_r = tail.mul_add(r.mul(r), r).add(constant(1.0));
+        let exp_r = polynomial(token, r, EXP_TAIL).mul_add(r.mul(r), r).add(constant(1.0));
         // 2^n in two factors, since it may lie outside of the normal range where the product does not, or is rounded.
         let half = integer(n.mul(constant(0.5)));
         let power = |n: V| n.add(constant(SHIFT)).exp2_of_shifted();
@@ -105,19 +109,24 @@ impl Function for Exp {
 struct Tanh;
 
 impl Function for Tanh {
+    /// `tanh(x) = e / (e + 2)`, where `e = exp(2x) - 1 = 2^n (exp(2r) - 1) + (2^n - 1)`: nothing cancels near 0, and where
+    /// `e` is large its error does not matter.
     #[inline(always)]
     fn apply<V: Vector>(token: V::Token, x: V) -> V {
+        /// Beyond it the result is 1.
+        const HIGHEST: f32 = 20.0;
         let constant = |value| V::splat(token, value);
-        let magnitude = x.abs();
-        // Near zero a polynomial, where the other form would cancel.
-        let square = x.mul(x);
-        let tail =
-            polynomial(token, square, [-5.704_988_7e-3, 2.063_908_8e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_8]);
-        let near = tail.mul(square).mul_add(x, x);
-        let exp = Exp::apply(token, magnitude.add(magnitude));
-        let far = constant(1.0).sub(constant(2.0).div(exp.add(constant(1.0))));
-        let far = constant(0.0).if_greater(x, constant(0.0).sub(far), far);
-        magnitude.if_greater(constant(0.625), far, near)
+        // NaN passes both bounds.
+        let x = constant(HIGHEST).min(constant(-HIGHEST).max(x));
+        let shifted = x.mul_add(constant(2.0 * core::f32::consts::LOG2_E), constant(SHIFT));
+        let n = shifted.sub(constant(SHIFT));
+        let r = n.mul_add(constant(-0.5 * LN_2_HIGH), x);
+        let r = n.mul_add(constant(-0.5 * LN_2_LOW), r);
+        let r = r.add(r);
+        let exp_r_minus_1 = polynomial(token, r, EXP_TAIL).mul_add(r.mul(r), r);
+        let power = shifted.exp2_of_shifted();
+        let e = power.mul_add(exp_r_minus_1, power.sub(constant(1.0)));
+        e.div(e.add(constant(2.0)))
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod backend;
 pub(crate) mod compiled;
 pub(crate) mod conv2d;
 pub(crate) mod dense;
+mod matmul;
 pub(crate) mod max_pool2d;
 pub mod pack;
 #[allow(unsafe_code)] // declares an unsafe method; only the backends implement and call it
@@ -17,6 +18,7 @@ pub(crate) mod vector;
 pub use activation::{exp, sigmoid, softmax, tanh};
 pub use backend::Backend;
 pub use dense::{dense, dense_bytes};
+pub use matmul::{MatmulError, matmul, matmul_packing_bytes};
 pub use pack::{Panels, Weight};
 
 /// What the kernels of this build were made for, in words, e.g. `"Cortex-M4F/M7 (scalar kernels, FPU)"`; on other

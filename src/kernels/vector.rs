@@ -50,6 +50,8 @@ pub trait Vector: Copy {
     fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// Per lane `if self > other { self } else { other }`: `other` where either is NaN.
     fn max(self, other: Self) -> Self;
+    /// Per lane `if self < other { self } else { other }`: `other` where either is NaN.
+    fn min(self, other: Self) -> Self;
     /// Per lane `if self > other { yes } else { no }`: `no` where either is NaN.
     fn if_greater(self, other: Self, yes: Self, no: Self) -> Self;
     /// Per lane `if self is NaN { yes } else { no }`.

@@ -124,6 +124,13 @@ impl Vector for F32x8 {
     }
 
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX. The instruction picks its second operand where one is
+        // NaN.
+        Self(unsafe { _mm256_min_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
     fn if_greater(self, other: Self, yes: Self, no: Self) -> Self {
         // SAFETY: a vector proves that the processor has AVX.
         Self(unsafe { _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, other.0)) })

@@ -120,6 +120,13 @@ impl Vector for F32x16 {
     }
 
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512. The instruction picks its second operand where one is
+        // NaN.
+        Self(unsafe { _mm512_min_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
     fn if_greater(self, other: Self, yes: Self, no: Self) -> Self {
         // SAFETY: a vector proves that the processor has AVX-512.
         Self(unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0), no.0, yes.0) })

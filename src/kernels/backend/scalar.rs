@@ -123,6 +123,11 @@ impl Vector for F32x4 {
     }
 
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
     fn if_greater(self, other: Self, yes: Self, no: Self) -> Self {
         let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
         let ([i, j, k, l], [m, n, o, p]) = (yes.0, no.0);

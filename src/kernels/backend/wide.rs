@@ -96,6 +96,11 @@ impl Vector for F32x4 {
     }
 
     #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        other.if_greater(self, self, other)
+    }
+
+    #[inline(always)]
     fn if_greater(self, other: Self, yes: Self, no: Self) -> Self {
         Self(self.0.simd_gt(other.0).bitselect(yes.0, no.0))
     }
