@@ -1,0 +1,80 @@
+//! The kernels that read weights, once for each type of weights and of inputs.
+//!
+//! Generic code is compiled in the crate that uses it, and in every such crate again. The functions here are not generic:
+//! they are compiled with the library, which saves its users minutes, and linked only where they are called.
+
+use super::backend::Backend;
+use super::backend::tile::Element;
+use super::conv2d::ConvKernel;
+use super::dense::{RowKernel, RowsKernel, Sums};
+use super::pack::Weight;
+use super::pack::sealed::Compiled;
+use half::f16;
+
+macro_rules! compiled {
+    ($module:ident, $weight:ty) => {
+        // A module for the symbols' names: they tell which types of weights a program has kernels for.
+        mod $module {
+            use super::*;
+
+            #[inline(never)]
+            pub(super) fn dense(backend: Backend, sums: Sums<'_, $weight>) {
+                backend.dispatch(RowKernel(sums));
+            }
+
+            #[inline(never)]
+            pub(super) fn dense_batch(backend: Backend, sums: Sums<'_, $weight>) {
+                backend.dispatch(RowsKernel(sums));
+            }
+
+            #[inline(never)]
+            pub(super) fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, $weight>) {
+                backend.dispatch(kernel);
+            }
+
+            #[inline(never)]
+            pub(super) fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, $weight>) {
+                backend.dispatch(kernel);
+            }
+        }
+
+        impl Compiled for $weight {
+            fn dense(backend: Backend, sums: Sums<'_, Self>) {
+                $module::dense(backend, sums);
+            }
+
+            fn dense_batch(backend: Backend, sums: Sums<'_, Self>) {
+                $module::dense_batch(backend, sums);
+            }
+
+            fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, Self>) {
+                $module::conv2d(backend, kernel);
+            }
+
+            fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, Self>) {
+                $module::conv2d_bytes(backend, kernel);
+            }
+        }
+    };
+}
+
+compiled!(f32_weights, f32);
+compiled!(f16_weights, f16);
+
+/// Inputs of a convolution.
+pub(crate) trait Input: Element {
+    /// Runs a convolution over inputs of this type.
+    fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>);
+}
+
+impl Input for f32 {
+    fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>) {
+        W::conv2d(backend, kernel);
+    }
+}
+
+impl Input for u8 {
+    fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>) {
+        W::conv2d_bytes(backend, kernel);
+    }
+}
