@@ -402,6 +402,7 @@ pub fn encoded_len(spec: &ModelSpec<'_>) -> Result<usize, EncodeError> {
 /// let model = Model::load(blob)?;
 /// let mut scratch = Scratch::<8>::zeroed();
 /// assert_eq!(model.run(&[1.0, 0.0, 1.0], &mut scratch)?, [6.5, 7.5]);
+/// assert_eq!(model.tensors().next().and_then(|tensor| tensor.weight(2, 0)), Some(5.0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn encode<'o>(

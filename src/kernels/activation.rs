@@ -3,7 +3,7 @@
 //! The polynomial is that of the Cephes library's `expf` (Stephen L. Moshier, public domain).
 
 use super::backend::{Backend, Kernel};
-use super::vector::Vector;
+use super::vector::{SHIFT, Vector};
 use core::marker::PhantomData;
 
 /// Replaces each value by its exponential, with an error of at most 2 units in the last place.
@@ -74,8 +74,6 @@ fn polynomial<V: Vector, const N: usize>(token: V::Token, x: V, coefficients: [f
     sum
 }
 
-/// Added to a small number, this leaves the nearest integer in the low bits of the mantissa.
-const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23
 /// ln 2 in two parts: products of the first with a small integer are exact.
 const LN_2_HIGH: f32 = 355.0 / 512.0;
 const LN_2_LOW: f32 = -2.121_944_4e-4;

@@ -176,12 +176,12 @@ impl<E: Element, W: Weight> Kernel for ConvKernel<'_, E, W> {
         let sums = Sums { x, geometry, token, floor, filters: weights.outputs() };
         let mut first = 0;
         if COLUMNS > 1 {
-            while let Some(columns) = weights.columns::<2>(V::LANES, first) {
+            while let Some(columns) = weights.columns::<2>(V::LANES, first, weights.outputs()) {
                 sums.map::<V, W, WINDOWS, 2>(&columns, out);
                 first += 2 * V::LANES;
             }
         }
-        while let Some(columns) = weights.columns::<1>(V::LANES, first) {
+        while let Some(columns) = weights.columns::<1>(V::LANES, first, weights.outputs()) {
             sums.map::<V, W, WINDOWS, 1>(&columns, out);
             first += V::LANES;
         }

@@ -1,9 +1,11 @@
 //! The fully connected layer: rows of inputs times packed weights.
 
+use super::backend::narrow::accumulate_narrow;
 use super::backend::tile::{Inputs, Operands, Runs, Tile, Weights, accumulate};
 use super::backend::{Backend, Kernel};
-use super::pack::{Columns, Panels, Weight};
+use super::pack::{Columns, PANEL, Panels, Weight};
 use super::vector::Vector;
+use core::ops::Range;
 
 /// `out = max(floor, x · W + b)` for rows of f32 inputs.
 ///
@@ -121,7 +123,11 @@ impl<W: Weight> Kernel for RowKernel<'_, W> {
         mut self,
         token: V::Token,
     ) {
-        self.0.columns::<V, 1, SINGLE>(token);
+        let outputs = self.0.weights.outputs();
+        let full = outputs / PANEL * PANEL;
+        self.0.columns::<V, 1, SINGLE>(token, 0..full);
+        self.0.begin_narrow_panel::<V>(token, full);
+        self.0.columns::<V, 1, SINGLE>(token, full..outputs);
     }
 }
 
@@ -153,7 +159,7 @@ impl<W: Weight> Kernel for RowsKernel<'_, W> {
                     begin: whole.begin && first == 0,
                     floor: if last { whole.floor } else { f32::NEG_INFINITY },
                 };
-                Sums { part, weights, rows, out: &mut *out }.columns::<V, ROWS, COLUMNS>(token);
+                Sums { part, weights, rows, out: &mut *out }.columns::<V, ROWS, COLUMNS>(token, 0..weights.outputs());
             }
         }
     }
@@ -166,27 +172,61 @@ const ROWS_AT_A_TIME: usize = 96;
 const WEIGHTS_AT_A_TIME: usize = 32_768;
 
 impl<W: Weight> Sums<'_, W> {
-    /// All columns, as many vectors of them at a time as there are left, up to `COLUMNS`.
+    /// Computes a part of a single row's sums for the panel that begins with output `full`, if it is narrow enough to be
+    /// worth it, and makes this the remaining part.
     #[inline(always)]
-    fn columns<V: Vector, const ROWS: usize, const COLUMNS: usize>(&mut self, token: V::Token) {
-        let mut first = 0;
-        while let Some(columns) = self.weights.columns::<COLUMNS>(V::LANES, first) {
+    fn begin_narrow_panel<V: Vector>(&mut self, token: V::Token, full: usize) {
+        let Part { x, first, len, begin, .. } = self.part;
+        let width = self.weights.outputs() - full;
+        let Some(panel) = self.weights.columns::<1>(PANEL, full, self.weights.outputs()) else { return };
+        let [start] = panel.starts;
+        // At least one input is left over, with which the sums are completed.
+        let (Some(x), Some(weights)) = (x.get(..len.saturating_sub(1)), panel.weights.get(start + first * width..))
+        else {
+            return;
+        };
+        let mut sums = [0.0; PANEL];
+        let added = accumulate_narrow::<V, W>(token, x, weights, width, &mut sums);
+        if added == 0 {
+            return;
+        }
+        for (index, (out, sum)) in self.out.iter_mut().skip(full).zip(sums).enumerate() {
+            let from = if begin { panel.bias.get(index).copied().unwrap_or_default() } else { *out };
+            *out = from + sum;
+        }
+        self.part = Part {
+            x: self.part.x.get(added..).unwrap_or_default(),
+            first: first + added,
+            len: len - added,
+            begin: false,
+            ..self.part
+        };
+    }
+
+    /// Some columns, as many vectors of them at a time as there are left, up to `COLUMNS`.
+    #[inline(always)]
+    fn columns<V: Vector, const ROWS: usize, const COLUMNS: usize>(&mut self, token: V::Token, outputs: Range<usize>) {
+        let mut first = outputs.start;
+        if outputs.is_empty() {
+            return;
+        }
+        while let Some(columns) = self.weights.columns::<COLUMNS>(V::LANES, first, outputs.end) {
             self.rows::<V, ROWS, COLUMNS>(token, columns);
             first += COLUMNS * V::LANES;
         }
         if COLUMNS > 4 {
-            while let Some(columns) = self.weights.columns::<4>(V::LANES, first) {
+            while let Some(columns) = self.weights.columns::<4>(V::LANES, first, outputs.end) {
                 self.rows::<V, ROWS, 4>(token, columns);
                 first += 4 * V::LANES;
             }
         }
         if COLUMNS > 2 {
-            while let Some(columns) = self.weights.columns::<2>(V::LANES, first) {
+            while let Some(columns) = self.weights.columns::<2>(V::LANES, first, outputs.end) {
                 self.rows::<V, ROWS, 2>(token, columns);
                 first += 2 * V::LANES;
             }
         }
-        while let Some(columns) = self.weights.columns::<1>(V::LANES, first) {
+        while let Some(columns) = self.weights.columns::<1>(V::LANES, first, outputs.end) {
             self.rows::<V, ROWS, 1>(token, columns);
             first += V::LANES;
         }

@@ -215,16 +215,21 @@ impl<'a, W: Weight> Panels<'a, W> {
         self.weights.get(first * self.inputs + input * width + (output - first)).map(|weight| weight.to_f32())
     }
 
-    /// `COUNT` vectors of `lanes` outputs each, from output `first` on. `None` if there are not so many whose panels have
-    /// the same width; the last vector of a tensor may reach beyond it.
+    /// `COUNT` vectors of `lanes` outputs each, from output `first` on. `None` if there are not so many before output `end`
+    /// whose panels have the same width; the last vector of a panel may reach beyond it.
     ///
     /// `lanes` must divide [`PANEL`], and `first` must be a multiple of it.
     #[inline(always)]
-    pub(crate) fn columns<const COUNT: usize>(&self, lanes: usize, first: usize) -> Option<Columns<'a, W, COUNT>> {
+    pub(crate) fn columns<const COUNT: usize>(
+        &self,
+        lanes: usize,
+        first: usize,
+        end: usize,
+    ) -> Option<Columns<'a, W, COUNT>> {
         let full = self.outputs / PANEL * PANEL;
         let last = first + (COUNT - 1) * lanes;
         let width = if first < full { PANEL } else { self.outputs - full };
-        if last >= self.outputs || (first < full && last >= full) {
+        if last >= end.min(self.outputs) || (first < full && last >= full) {
             return None;
         }
         let start = |c: usize| {

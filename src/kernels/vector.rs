@@ -2,6 +2,9 @@
 
 use half::f16;
 
+/// Added to a small number, this leaves the nearest integer in the low bits of the mantissa.
+pub(crate) const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23
+
 /// A register of f32 lanes, and the few operations that the kernels need.
 ///
 /// A value can only be made with a [`Token`](Self::Token), which exists only where the processor has the instructions;
@@ -14,6 +17,8 @@ pub trait Vector: Copy {
     const LANES: usize;
     /// How many independent sums keep the processor's multiply-add units busy: their latency times their number.
     const CHAINS: usize;
+    /// Whether lanes can be exchanged at will, in one instruction.
+    const PERMUTES: bool = false;
     /// Whether speed is worth a copy of the inner loop for each common window size.
     const UNROLL: bool;
 
@@ -56,9 +61,16 @@ pub trait Vector: Copy {
     fn if_greater(self, other: Self, yes: Self, no: Self) -> Self;
     /// Per lane `if self is NaN { yes } else { no }`.
     fn if_nan(self, yes: Self, no: Self) -> Self;
-    /// `2^n` for lanes that hold `n + 1.5 * 2^23` with an integer `n` between -126 and 127: the integer then lies in the
+    /// `2^n` for lanes that hold `n +` [`SHIFT`] with an integer `n` between -126 and 127: the integer then lies in the
     /// low bits of the mantissa, and a shift moves it into the exponent.
     fn exp2_of_shifted(self) -> Self;
+    /// Per lane the lane of `self` whose number the low bits of the mantissa of `lanes` hold, as they do after an addition
+    /// of [`SHIFT`]. Only called where [`PERMUTES`](Self::PERMUTES).
+    #[inline(always)]
+    fn permute(self, lanes: Self) -> Self {
+        let _ = lanes;
+        self
+    }
     /// The lanes with their sign bit cleared.
     fn abs(self) -> Self;
 

@@ -50,6 +50,7 @@ impl Vector for F32x8 {
     type Token = Token;
     const LANES: usize = 8;
     const CHAINS: usize = 8;
+    const PERMUTES: bool = true;
     const UNROLL: bool = true;
 
     #[inline(always)]
@@ -149,6 +150,12 @@ impl Vector for F32x8 {
             let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(self.0));
             Self(_mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3f80_0000))))
         }
+    }
+
+    #[inline(always)]
+    fn permute(self, lanes: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX2. The instruction looks at the low bits only.
+        Self(unsafe { _mm256_permutevar8x32_ps(self.0, _mm256_castps_si256(lanes.0)) })
     }
 
     #[inline(always)]

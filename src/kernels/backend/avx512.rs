@@ -46,6 +46,7 @@ impl Vector for F32x16 {
     type Token = Token;
     const LANES: usize = 16;
     const CHAINS: usize = 8;
+    const PERMUTES: bool = true;
     const UNROLL: bool = true;
 
     #[inline(always)]
@@ -145,6 +146,12 @@ impl Vector for F32x16 {
             let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(self.0));
             Self(_mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3f80_0000))))
         }
+    }
+
+    #[inline(always)]
+    fn permute(self, lanes: Self) -> Self {
+        // SAFETY: a vector proves that the processor has AVX-512. The instruction looks at the low bits only.
+        Self(unsafe { _mm512_permutexvar_ps(_mm512_castps_si512(lanes.0), self.0) })
     }
 
     #[inline(always)]

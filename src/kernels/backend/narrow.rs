@@ -1,0 +1,116 @@
+//! The inner loop for panels that are narrower than a vector, or not a multiple of it: ten classes, say.
+//!
+//! A vector for each input would leave lanes empty, and straddle cache lines. But the weights of a panel lie next to each
+//! other without gaps, so whole vectors of them serve several inputs: with ten outputs and sixteen lanes, five vectors are
+//! the weights of eight inputs. The inputs are brought to the lanes of their weights by permutations, and the sums of
+//! each output come together at the end.
+
+use crate::kernels::pack::{PANEL, sealed::Load};
+use crate::kernels::vector::{SHIFT, Vector};
+
+/// The most vectors of weights that repeat the same pattern of lanes.
+const MAX_VECTORS: usize = 5;
+/// The most lanes of a vector.
+const MAX_LANES: usize = 16;
+/// The sums of one row: as many as the vectors of a pattern have lanes.
+type Sums = [f32; MAX_VECTORS * MAX_LANES + PANEL];
+
+static LANE_NUMBERS: [f32; MAX_LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+
+/// Adds to `sums` the products of the first inputs of `x` with their weights, and says how many inputs that were: none if
+/// the width does not suit the backend.
+///
+/// `weights` are those of a panel of `width` outputs, from the first input on.
+#[inline(always)]
+pub(crate) fn accumulate_narrow<V: Vector, W: Load>(
+    token: V::Token,
+    x: &[f32],
+    weights: &[W],
+    width: usize,
+    sums: &mut [f32; PANEL],
+) -> usize {
+    if !V::PERMUTES || width == 0 || width > PANEL {
+        return 0;
+    }
+    // The greatest common divisor of a width and a power of two.
+    let common = 1 << width.trailing_zeros().min(V::LANES.trailing_zeros());
+    let pattern = Pattern { width, inputs: V::LANES / common };
+    match width / common {
+        1 => pattern.stream::<V, W, 1, 8>(token, x, weights, sums),
+        3 => pattern.stream::<V, W, 3, 2>(token, x, weights, sums),
+        5 => pattern.stream::<V, W, 5, 1>(token, x, weights, sums),
+        _ => 0,
+    }
+}
+
+/// The order of weights in a panel, in vectors of them.
+struct Pattern {
+    /// The panel's outputs.
+    width: usize,
+    /// After so many inputs, a vector begins with the first output again.
+    inputs: usize,
+}
+
+impl Pattern {
+    /// [`accumulate_narrow`] for a pattern of `VECTORS` vectors, with `SETS` sets of sums that take turns, since a sum has
+    /// to wait for the one before it.
+    #[inline(always)]
+    fn stream<V: Vector, W: Load, const VECTORS: usize, const SETS: usize>(
+        &self,
+        token: V::Token,
+        x: &[f32],
+        weights: &[W],
+        sums: &mut [f32; PANEL],
+    ) -> usize {
+        // A step reads as many inputs, and a vector of them from the last set's first on.
+        let (inputs, len) = (SETS * self.inputs, VECTORS * V::LANES);
+        let read = (SETS - 1) * self.inputs + V::LANES;
+        let enough_inputs = (x.len() + inputs).checked_sub(read).and_then(|n| n.checked_div(inputs)).unwrap_or(0);
+        let steps = enough_inputs.min(weights.len() / (SETS * len));
+        let lanes = self.lanes::<V, VECTORS>(token);
+        let zero = V::splat(token, 0.0);
+        let mut tiles = [[zero; VECTORS]; SETS];
+        for step in 0..steps {
+            for (set, tile) in tiles.iter_mut().enumerate() {
+                let period = step * SETS + set;
+                // SAFETY: `steps` is so small that `(steps - 1) * inputs + read` inputs and `steps * SETS * len` weights
+                // are there.
+                unsafe {
+                    let x = V::load_from(token, x.as_ptr().add(period * self.inputs));
+                    let weights = weights.as_ptr().add(period * len);
+                    for (v, (sum, lanes)) in tile.iter_mut().zip(lanes).enumerate() {
+                        let weights = W::load(token, weights.add(v * V::LANES));
+                        *sum = x.permute(lanes).mul_add(weights, *sum);
+                    }
+                }
+            }
+        }
+        let mut buffer: Sums = [0.0; MAX_VECTORS * MAX_LANES + PANEL];
+        for tile in tiles {
+            for (v, sum) in tile.iter().enumerate() {
+                let to = buffer.get_mut(v * V::LANES..(v + 1) * V::LANES).unwrap_or_default();
+                V::load(token, to).add(*sum).store(to);
+            }
+        }
+        // The sums of each of the pattern's inputs follow each other.
+        for input in 0..self.inputs {
+            let first = input * self.width;
+            let more = buffer.get(first..first + PANEL).unwrap_or_default();
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += *more);
+        }
+        steps * inputs
+    }
+
+    /// For each lane of the pattern's vectors the number of its input, in the low bits of the mantissa.
+    #[inline(always)]
+    fn lanes<V: Vector, const VECTORS: usize>(&self, token: V::Token) -> [V; VECTORS] {
+        let mut lanes = [V::splat(token, 0.0); VECTORS];
+        for (v, lane) in lanes.iter_mut().enumerate() {
+            let number = V::load(token, &LANE_NUMBERS).add(V::splat(token, (v * V::LANES) as f32 + 0.5));
+            // Rounded to the nearest integer, this is the number divided by the width, rounded down.
+            let input = number.div(V::splat(token, self.width as f32)).sub(V::splat(token, 0.5));
+            *lane = input.add(V::splat(token, SHIFT));
+        }
+        lanes
+    }
+}
