@@ -188,7 +188,20 @@ impl<E: Element, W: Weight> Kernel for ConvKernel<'_, E, W> {
     }
 }
 
+/// How the walk through a band goes on.
+struct Line {
+    /// From the first input of an output to that of the next.
+    to_next: usize,
+    /// From behind the last output of a row to the first of the next.
+    to_next_row: usize,
+    /// The outputs of a row.
+    outputs: usize,
+    /// The values between a row's last output and the next row's first, where they are stored.
+    gap: usize,
+}
+
 /// An output on the walk through a band.
+#[derive(Clone, Copy)]
 struct Output {
     /// The first input of its first window.
     start: usize,
@@ -196,6 +209,21 @@ struct Output {
     position: usize,
     /// Its number in the row.
     column: usize,
+}
+
+impl Output {
+    /// Goes on by `count` outputs, at most to the end of the row.
+    #[inline(always)]
+    fn advance(&mut self, line: &Line, count: usize, filters: usize) {
+        self.start = self.start.wrapping_add(line.to_next.wrapping_mul(count));
+        self.position += count * filters;
+        self.column += count;
+        if self.column == line.outputs {
+            self.start = self.start.wrapping_add(line.to_next_row);
+            self.position += line.gap;
+            self.column = 0;
+        }
+    }
 }
 
 /// Rows of outputs that are computed alike.
@@ -281,12 +309,13 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         };
         let [top, left] = self.geometry.corner([band.rows.start, band.columns.start], 0);
         let origin = self.geometry.index_of([top, left]);
-        // From the first window that is pooled to each of the others.
+        let to_next = self.geometry.to_next_column();
+        // From the first window of a tile to each of the others, if the tile lies within a row.
         let mut offsets = [0; WINDOWS];
         for (window, offset) in offsets.iter_mut().enumerate() {
-            let index = window - window.checked_div(pooled).unwrap_or(0) * pooled;
-            let corner = self.geometry.corner([band.rows.start, band.columns.start], index as i32);
-            *offset = self.geometry.index_of(corner).wrapping_sub(origin);
+            let index = window.checked_div(pooled).unwrap_or(0);
+            let corner = self.geometry.corner([band.rows.start, band.columns.start], (window - index * pooled) as i32);
+            *offset = self.geometry.index_of(corner).wrapping_sub(origin).wrapping_add(index.wrapping_mul(to_next));
         }
         let mut output = Output {
             start: self.geometry.index_of([top + band.window_rows.start, left]),
@@ -294,35 +323,46 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
             column: 0,
         };
         let outputs_per_row = band.columns.len();
-        let to_next = self.geometry.to_next_column();
-        let to_next_row = self.geometry.to_next_row().wrapping_sub(to_next.wrapping_mul(outputs_per_row));
-        let gap = (output_width as usize - outputs_per_row) * self.filters;
+        let line = Line {
+            to_next,
+            to_next_row: self.geometry.to_next_row().wrapping_sub(to_next.wrapping_mul(outputs_per_row)),
+            outputs: outputs_per_row,
+            gap: (output_width as usize - outputs_per_row) * self.filters,
+        };
+        let bias = [self.bias(columns); WINDOWS];
         let mut remaining = band.rows.len() * outputs_per_row;
         while remaining > 0 {
-            let mut starts = [0; WINDOWS];
-            let mut positions = [0; WINDOWS];
-            for index in 0..group.min(WINDOWS) {
-                for window in index * pooled..(index + 1) * pooled {
-                    if let (Some(to), Some(offset)) = (starts.get_mut(window), offsets.get(window)) {
-                        *to = output.start.wrapping_add(*offset);
+            let first = output;
+            let mut starts = offsets;
+            let mut positions = [output.position; WINDOWS];
+            if output.column + group <= outputs_per_row {
+                for start in &mut starts {
+                    *start = start.wrapping_add(first.start);
+                }
+                for (index, position) in positions.iter_mut().enumerate() {
+                    *position += index * self.filters;
+                }
+                output.advance(&line, group, self.filters);
+            } else {
+                for index in 0..group.min(WINDOWS) {
+                    let shift = output.start.wrapping_sub(index.wrapping_mul(to_next));
+                    for start in starts.get_mut(index * pooled..(index + 1) * pooled).unwrap_or_default() {
+                        *start = start.wrapping_add(shift);
                     }
-                }
-                if let Some(to) = positions.get_mut(index) {
-                    *to = output.position;
-                }
-                // A last tile that is not full repeats the last output.
-                if index + 1 < remaining {
-                    output.start = output.start.wrapping_add(to_next);
-                    output.position += self.filters;
-                    output.column += 1;
-                    if output.column == outputs_per_row {
-                        output.start = output.start.wrapping_add(to_next_row);
-                        output.position += gap;
-                        output.column = 0;
+                    if let Some(position) = positions.get_mut(index) {
+                        *position = output.position;
+                    }
+                    // A last tile that is not full repeats the last output.
+                    if index + 1 < remaining {
+                        output.advance(&line, 1, self.filters);
                     }
                 }
             }
-            let tile = accumulate(self.token, &operands, starts, [self.bias(columns); WINDOWS]);
+            // Windows beyond the last whole output of a tile repeat its first.
+            for start in starts.get_mut(group * pooled..).unwrap_or_default() {
+                *start = first.start;
+            }
+            let tile = accumulate(self.token, &operands, starts, bias);
             for index in 0..group.min(WINDOWS) {
                 let windows = tile.get(index * pooled..(index + 1) * pooled).unwrap_or_default();
                 if let (Some(position), true) = (positions.get(index), index < remaining) {
