@@ -46,6 +46,9 @@ impl Network {
                 Layer::Conv2d(conv) => {
                     (conv.kernel.map(usize::from).iter().product::<usize>() * usize::from(shape.channels), conv.filters)
                 }
+                Layer::DepthwiseConv2d(conv) => {
+                    (conv.kernel.map(usize::from).iter().product::<usize>(), shape.channels)
+                }
                 Layer::MaxPool2d(_) | Layer::Softmax => (0, 0),
             };
             if outputs > 0 {

@@ -262,8 +262,8 @@ pub struct ModelSpec<'a> {
 /// The parameters of one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Tensors<'a> {
-    /// Row-major: `[inputs, outputs]` of a dense layer, `[kh, kw, channels, filters]` of a convolution. Rounded to the
-    /// nearest value that the layer's weight type has.
+    /// Row-major: `[inputs, outputs]` of a dense layer, `[kh, kw, channels, filters]` of a convolution,
+    /// `[kh, kw, channels]` of a depthwise one. Rounded to the nearest value that the layer's weight type has.
     pub weights: &'a [f32],
     /// One for each output or filter; or none, which stands for zeros.
     pub bias: &'a [f32],

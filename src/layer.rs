@@ -148,6 +148,24 @@ pub struct Conv2d {
     pub weights: WeightType,
 }
 
+/// A 2-D convolution of each channel by itself, with one filter each: `activation(x_c ⋆ W_c + b_c)`.
+///
+/// The first half of a depthwise separable convolution; the second is a [`Conv2d`] with a window of 1 × 1. Rows out:
+/// `(height + top + bottom - kernel) / stride + 1`, rounded down; columns likewise; as many channels as come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepthwiseConv2d {
+    /// Height and width of the window, each at least 1.
+    pub kernel: [u8; 2],
+    /// Vertical and horizontal step, each at least 1.
+    pub stride: [u8; 2],
+    /// Zeros around the input, per side; negative values crop.
+    pub padding: Padding,
+    /// Applied to the sums.
+    pub activation: Activation,
+    /// How the weights are stored.
+    pub weights: WeightType,
+}
+
 /// 2-D max pooling over each channel, without padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaxPool2d {
@@ -170,6 +188,8 @@ pub enum Layer {
     MaxPool2d(MaxPool2d),
     /// `exp(x_i) / Σ exp(x_j)` over all values. Only as the last layer, behind another: the values before it are the logits.
     Softmax,
+    /// A 2-D convolution of each channel by itself.
+    DepthwiseConv2d(DepthwiseConv2d),
 }
 
 impl Layer {
@@ -181,6 +201,7 @@ impl Layer {
             Self::Conv2d(_) => "conv2d",
             Self::MaxPool2d(_) => "max_pool2d",
             Self::Softmax => "softmax",
+            Self::DepthwiseConv2d(_) => "depthwise_conv2d",
         }
     }
 
@@ -190,6 +211,7 @@ impl Layer {
         match self {
             Self::Dense(dense) => dense.activation,
             Self::Conv2d(conv) => conv.activation,
+            Self::DepthwiseConv2d(conv) => conv.activation,
             Self::MaxPool2d(_) | Self::Softmax => Activation::None,
         }
     }
@@ -200,6 +222,7 @@ impl Layer {
         match self {
             Self::Dense(dense) => Some(dense.weights),
             Self::Conv2d(conv) => Some(conv.weights),
+            Self::DepthwiseConv2d(conv) => Some(conv.weights),
             Self::MaxPool2d(_) | Self::Softmax => None,
         }
     }
@@ -211,6 +234,7 @@ impl Layer {
             Self::Conv2d(_) => ops::CONV2D,
             Self::MaxPool2d(_) => ops::MAX_POOL2D,
             Self::Softmax => ops::SOFTMAX,
+            Self::DepthwiseConv2d(_) => ops::DEPTHWISE_CONV2D,
         };
         let weights = match self.weight_type() {
             Some(weights) => weights.ops(),
@@ -229,6 +253,10 @@ impl Layer {
                 let window = Shape::new(u16::from(kh), u16::from(kw), input.channels);
                 Some((window.elements()?, u32::from(conv.filters)))
             }
+            Self::DepthwiseConv2d(conv) => {
+                let [kh, kw] = conv.kernel.map(u32::from);
+                Some((kh * kw, u32::from(input.channels)))
+            }
             Self::MaxPool2d(_) | Self::Softmax => None,
         }
     }
@@ -241,7 +269,7 @@ impl Layer {
         let output = match self {
             Self::Dense(dense) => Shape::flat(dense.outputs),
             Self::Conv2d(conv) => {
-                let sums = conv.sums(input)?;
+                let sums = slide(input, conv.kernel, conv.stride, conv.padding)?;
                 let [ph, pw] = conv.pool.map(u16::from);
                 let pooled = |n: u16, window: u16| n.checked_div(window).ok_or(LayerError::ZeroSize);
                 Shape::new(pooled(sums.height, ph)?, pooled(sums.width, pw)?, conv.filters)
@@ -251,6 +279,7 @@ impl Layer {
                 Shape::new(windows(input.height, 0, kh, sh)?, windows(input.width, 0, kw, sw)?, input.channels)
             }
             Self::Softmax => input,
+            Self::DepthwiseConv2d(conv) => slide(input, conv.kernel, conv.stride, conv.padding)?,
         };
         match output {
             Shape { height: 0, .. } | Shape { width: 0, .. } => Err(LayerError::WindowTooLarge),
@@ -271,24 +300,20 @@ impl Layer {
                 let [ph, pw] = conv.pool.map(u64::from);
                 u64::from(output.height) * ph * u64::from(output.width) * pw
             }
+            Self::DepthwiseConv2d(_) => u64::from(output.height) * u64::from(output.width),
             _ => 1,
         };
         sums * u64::from(inputs) * u64::from(outputs)
     }
 }
 
-impl Conv2d {
-    /// The shape before pooling.
-    fn sums(&self, input: Shape) -> Result<Shape, LayerError> {
-        let ([kh, kw], [sh, sw]) = (self.kernel, self.stride);
-        let vertical = i32::from(self.padding.top) + i32::from(self.padding.bottom);
-        let horizontal = i32::from(self.padding.left) + i32::from(self.padding.right);
-        Ok(Shape::new(
-            windows(input.height, vertical, kh, sh)?,
-            windows(input.width, horizontal, kw, sw)?,
-            self.filters,
-        ))
-    }
+/// The positions of a window of `kernel` that slides over a padded input, and the input's channels.
+fn slide(input: Shape, kernel: [u8; 2], stride: [u8; 2], padding: Padding) -> Result<Shape, LayerError> {
+    let ([kh, kw], [sh, sw]) = (kernel, stride);
+    let vertical = i32::from(padding.top) + i32::from(padding.bottom);
+    let horizontal = i32::from(padding.left) + i32::from(padding.right);
+    let (height, width) = (windows(input.height, vertical, kh, sh)?, windows(input.width, horizontal, kw, sw)?);
+    Ok(Shape::new(height, width, input.channels))
 }
 
 /// How many windows of `kernel` fit into `len + padding` at steps of `stride`; 0 if not even one does.

@@ -6,7 +6,7 @@ use crate::error::{LoadError, RunError};
 use crate::kernels::backend::tile::{Element, Inputs};
 use crate::kernels::dense::{dense_bytes_rows, dense_rows};
 use crate::kernels::{self, Backend, Panels, Weight};
-use crate::layer::{Activation, Conv2d, Dense, InputSpec, Layer, MaxPool2d, Shape, WeightType};
+use crate::layer::{Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Shape, WeightType};
 use crate::ops;
 use crate::plan::{self, Place, Step, Steps};
 use half::f16;
@@ -422,6 +422,10 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 }
                 Some(())
             }
+            Layer::DepthwiseConv2d(conv) if OPS & ops::DEPTHWISE_CONV2D != 0 => match source {
+                Input::F32(values) => self.depthwise_conv2d(step, conv, Inputs::plain(values), target),
+                Input::U8(bytes) => self.depthwise_conv2d(step, conv, self.scaled(bytes), target),
+            },
             _ => None,
         }
     }
@@ -485,6 +489,29 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         let weights = self.tensor::<W>(step)?;
         let shapes = (step.input, step.output);
         kernels::conv2d::conv2d(self.backend, source, conv, shapes, weights, floor(conv.activation), target);
+        self.activate(conv.activation, target);
+        Some(())
+    }
+
+    fn depthwise_conv2d<E: kernels::compiled::Input>(
+        &self,
+        step: &Step<'_>,
+        conv: &DepthwiseConv2d,
+        source: Inputs<'_, E>,
+        target: &mut [f32],
+    ) -> Option<()> {
+        let (shapes, floor) = ((step.input, step.output), floor(conv.activation));
+        match conv.weights {
+            WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => {
+                let weights = self.tensor::<f32>(step)?;
+                kernels::depthwise_conv2d::depthwise_conv2d(self.backend, source, conv, shapes, weights, floor, target);
+            }
+            WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => {
+                let weights = self.tensor::<f16>(step)?;
+                kernels::depthwise_conv2d::depthwise_conv2d(self.backend, source, conv, shapes, weights, floor, target);
+            }
+            _ => return None,
+        }
         self.activate(conv.activation, target);
         Some(())
     }

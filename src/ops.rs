@@ -16,13 +16,16 @@ pub const SOFTMAX: u32 = 1 << 3;
 pub const TANH: u32 = 1 << 4;
 /// The logistic function as activation.
 pub const SIGMOID: u32 = 1 << 5;
+/// 2-D convolution of each channel by itself.
+pub const DEPTHWISE_CONV2D: u32 = 1 << 6;
 /// f32 weights.
 pub const WEIGHTS_F32: u32 = 1 << 16;
 /// f16 weights.
 pub const WEIGHTS_F16: u32 = 1 << 17;
 
 /// Everything that this version of the library can run.
-pub const ALL: u32 = DENSE | CONV2D | MAX_POOL2D | SOFTMAX | TANH | SIGMOID | WEIGHTS_F32 | WEIGHTS_F16;
+pub const ALL: u32 =
+    DENSE | CONV2D | MAX_POOL2D | SOFTMAX | TANH | SIGMOID | DEPTHWISE_CONV2D | WEIGHTS_F32 | WEIGHTS_F16;
 
 /// The names of the operations in a mask, lowest bit first; an unknown bit is called `"unknown"`.
 ///
@@ -42,6 +45,7 @@ fn name(bit: u32) -> &'static str {
         SOFTMAX => "softmax",
         TANH => "tanh",
         SIGMOID => "sigmoid",
+        DEPTHWISE_CONV2D => "depthwise_conv2d",
         WEIGHTS_F32 => "f32 weights",
         WEIGHTS_F16 => "f16 weights",
         _ => "unknown",

@@ -9,7 +9,9 @@ use fastrand::Rng;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use thumbnet::blob::{self, ModelSpec};
-use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType};
+use thumbnet::layer::{
+    Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType,
+};
 use thumbnet::{AlignedBuf, EncodeError, Model};
 
 /// What memory behind the scratch memory is filled with.
@@ -26,16 +28,22 @@ fn weight_type() -> impl Strategy<Value = WeightType> {
 fn layer() -> impl Strategy<Value = Layer> {
     let side = || prop_oneof![3 => Just(0), 2 => -3i8..=4];
     let padding =
-        [side(), side(), side(), side()].prop_map(|[top, bottom, left, right]| Padding { top, bottom, left, right });
-    let conv = (1u16..=20, [1u8..=4, 1..=4], [1u8..=3, 1..=3], padding, [1u8..=3, 1..=3], activation(), weight_type())
-        .prop_map(|(filters, kernel, stride, padding, pool, activation, weights)| {
-            Layer::Conv2d(Conv2d { filters, kernel, stride, padding, pool, activation, weights })
-        });
+        || [side(), side(), side(), side()].prop_map(|[top, bottom, left, right]| Padding { top, bottom, left, right });
+    let conv =
+        (1u16..=20, [1u8..=4, 1..=4], [1u8..=3, 1..=3], padding(), [1u8..=3, 1..=3], activation(), weight_type())
+            .prop_map(|(filters, kernel, stride, padding, pool, activation, weights)| {
+                Layer::Conv2d(Conv2d { filters, kernel, stride, padding, pool, activation, weights })
+            });
     let pool = ([1u8..=3, 1..=3], [1u8..=3, 1..=3])
         .prop_map(|(kernel, stride)| Layer::MaxPool2d(MaxPool2d { kernel, stride }));
     let dense = (1u16..=40, activation(), weight_type())
         .prop_map(|(outputs, activation, weights)| Layer::Dense(Dense { outputs, activation, weights }));
-    prop_oneof![4 => conv, 2 => pool, 3 => dense, 1 => Just(Layer::Softmax)]
+    let depthwise = ([1u8..=4, 1..=4], [1u8..=3, 1..=3], padding(), activation(), weight_type()).prop_map(
+        |(kernel, stride, padding, activation, weights)| {
+            Layer::DepthwiseConv2d(DepthwiseConv2d { kernel, stride, padding, activation, weights })
+        },
+    );
+    prop_oneof![4 => conv, 2 => pool, 3 => dense, 3 => depthwise, 1 => Just(Layer::Softmax)]
 }
 
 fn input() -> impl Strategy<Value = InputSpec> {
@@ -181,7 +189,7 @@ fn random_networks_are_worth_drawing() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let (mut layers, mut tight, mut cropped, mut deep, drawn) = ([0; 4], 0, 0, 0, 300);
+    let (mut layers, mut tight, mut cropped, mut deep, drawn) = ([0; 5], 0, 0, 0, 300);
     for _ in 0..drawn {
         let (network, seed) = network().new_tree(&mut runner).expect("the filter rarely rejects").current();
         for layer in &network.layers {
@@ -190,6 +198,7 @@ fn random_networks_are_worth_drawing() {
                 Layer::Conv2d(_) => 1,
                 Layer::MaxPool2d(_) => 2,
                 Layer::Softmax => 3,
+                Layer::DepthwiseConv2d(_) => 4,
             }] += 1;
             let negative = |p: Padding| [p.top, p.bottom, p.left, p.right].iter().any(|side| *side < 0);
             cropped += usize::from(matches!(layer, Layer::Conv2d(conv) if negative(conv.padding)));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::network::{Network, conv, dense, dense_model, every_layer, input, max_pool, signed_vec};
+use common::network::{Network, conv, dense, dense_model, depthwise, every_layer, input, max_pool, signed_vec};
 use common::raw::{RawBlob, field, repair, reseal, reseal_checksum, varint, word};
 use common::reference::from_values;
 use common::{assert_within, backends, bits, run, run_everywhere};
@@ -29,16 +29,16 @@ fn what_is_encoded_is_loaded() {
     assert_eq!((0..4).map(|class| model.label(class)).collect::<Vec<_>>(), ["one", "zwei", "три", ""]);
     assert_eq!(model.ops(), (ops::ALL & !ops::WEIGHTS_F16));
     let shapes: Vec<_> = model.layers().map(|info| info.output).collect();
-    let expected = [[2, 6, 3], [1, 3, 3], [1, 1, 5], [1, 1, 4], [1, 1, 3], [1, 1, 3]];
+    let expected = [[2, 6, 3], [2, 6, 3], [1, 3, 3], [1, 1, 5], [1, 1, 4], [1, 1, 3], [1, 1, 3]];
     assert_eq!(shapes, expected.map(|[height, width, channels]| Shape::new(height, width, channels)));
     let parameters: Vec<_> = model.layers().map(|info| info.parameters).collect();
-    assert_eq!(parameters, [19 * 3, 0, 10 * 5, 6 * 4, 5 * 3, 0]);
+    assert_eq!(parameters, [19 * 3, 10 * 3, 0, 10 * 5, 6 * 4, 5 * 3, 0]);
     // The convolution makes 4 rows of sums, of which pooling makes 2.
     let macs: Vec<_> = model.layers().map(|info| info.macs).collect();
-    assert_eq!(macs, [4 * 6 * 18 * 3, 0, 45, 20, 12, 0]);
+    assert_eq!(macs, [4 * 6 * 18 * 3, 2 * 6 * 9 * 3, 0, 45, 20, 12, 0]);
     assert_eq!(model.layers().map(|info| info.weight_bytes as usize).sum::<usize>(), model.weight_bytes());
-    // From the first layer's 36 values to the second's 9.
-    assert_eq!(model.scratch_bytes(), 4 * (36 + 9));
+    // From the first layer's 36 values to the second's.
+    assert_eq!(model.scratch_bytes(), 4 * (36 + 36));
 
     let values = signed_vec(&mut Rng::with_seed(3), 84);
     let expected = network.reference(from_values(&values));
@@ -198,11 +198,16 @@ fn a_model_may_have_as_many_layers_as_the_limit() {
 fn dimensions_may_be_as_large_as_the_limits() {
     // The longest side, the most values, the most outputs, the most channels.
     let one = Layer::Conv2d(conv(1, 1, Activation::None));
+    let each = Layer::DepthwiseConv2d(depthwise(1, Activation::None));
     let cases = [
         (input(65_535, 1, 16), one),
         (input(1, 65_535, 16), one),
         (input(1024, 1024, 1), one),
         (input(16, 1, 65_535), one),
+        (input(65_535, 1, 16), each),
+        (input(1, 65_535, 16), each),
+        (input(1024, 1024, 1), each),
+        (input(16, 1, 65_535), each),
         (input(1024, 1024, 1), max_pool([255, 255], [255, 255])),
         (input(1, 1, 2), dense(65_535, Activation::Relu)),
         (input(1024, 1024, 1), dense(1, Activation::None)),

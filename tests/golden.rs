@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::network::{Network, conv, dense, input, max_pool};
+use common::network::{Network, conv, dense, depthwise, input, max_pool};
 use common::reference::{Bounded, from_bytes, from_values};
 use common::{backends, raw, run};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, Padding, Shape, WeightType};
+use thumbnet::layer::{Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, Padding, Shape, WeightType};
 use thumbnet::{AlignedBuf, Model};
 
 fn folder() -> PathBuf {
@@ -66,7 +66,7 @@ fn files_of_every_version_are_read() {
     let names: Vec<_> = models.iter().filter_map(|path| path.file_name()?.to_str()).collect();
     assert_eq!(
         names,
-        ["v1-conv.tnet", "v1-dense.tnet", "v1-f16.tnet"],
+        ["v1-conv.tnet", "v1-dense.tnet", "v1-depthwise.tnet", "v1-f16.tnet"],
         "no file may go, and a new one belongs on this list"
     );
     models.iter().for_each(|path| check(path));
@@ -112,6 +112,23 @@ fn v1_f16() -> Network {
     Network::random(input(6, 5, 1), &layers, 103)
 }
 
+/// Depthwise convolutions of one and of two panels, with padding, cropping, strides, both weight types; one reads the
+/// input.
+fn v1_depthwise() -> Network {
+    let mut first = depthwise(3, Activation::Tanh);
+    first.padding = Padding { top: 2, bottom: 1, left: -1, right: 1 };
+    let mut second = DepthwiseConv2d { weights: WeightType::F16, ..depthwise(2, Activation::Relu) };
+    second.stride = [3, 2];
+    second.padding.right = 1;
+    let layers = [
+        Layer::DepthwiseConv2d(first),
+        Layer::Conv2d(conv(18, 1, Activation::Relu)),
+        Layer::DepthwiseConv2d(second),
+        dense(3, Activation::None),
+    ];
+    Network::random(input(5, 8, 3), &layers, 104)
+}
+
 /// An input with the outputs that belong to it, and how far a correct f32 computation may be from them.
 fn example(input: Value, outputs: &[Bounded]) -> Value {
     let output: Value = outputs.iter().map(|output| json!(output.value)).collect();
@@ -148,4 +165,5 @@ fn write_missing_files() {
     write("v1-dense", &v1_dense());
     write("v1-conv", &v1_conv());
     write("v1-f16", &v1_f16());
+    write("v1-depthwise", &v1_depthwise());
 }

@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::network::{Network, conv, dense, input, max_pool, signed, signed_vec};
+use common::network::{Network, conv, dense, depthwise, input, max_pool, signed, signed_vec};
 use common::reference::{self, Bounded, from_bytes, from_values};
 use common::{assert_within, backends, bits, run};
 use fastrand::Rng;
 use thumbnet::kernels::pack::{pack, tensor_bytes};
 use thumbnet::kernels::{self, MatmulError, Panels, matmul, matmul_packing_bytes};
-use thumbnet::layer::{Activation, Conv2d, Layer, Padding};
+use thumbnet::layer::{Activation, Conv2d, DepthwiseConv2d, Layer, Padding, WeightType};
 use thumbnet::{AlignedBuf, Backend, Model};
 
 const NO_FLOOR: f32 = f32::NEG_INFINITY;
@@ -309,13 +309,21 @@ fn check_network(network: &Network, values: &[f32], bytes: &[u8]) {
     }
 }
 
-fn check_conv(rng: &mut Rng, [height, width, channels]: [u16; 3], conv: Conv2d) {
+fn check_conv(rng: &mut Rng, shape: [u16; 3], conv: Conv2d) {
+    check_layer(rng, shape, Layer::Conv2d(conv));
+}
+
+fn check_depthwise(rng: &mut Rng, shape: [u16; 3], conv: DepthwiseConv2d) {
+    check_layer(rng, shape, Layer::DepthwiseConv2d(conv));
+}
+
+fn check_layer(rng: &mut Rng, [height, width, channels]: [u16; 3], layer: Layer) {
     let spec = input(height, width, channels);
     let dims = [height, width, channels].map(usize::from);
-    if reference::output_dims(&Layer::Conv2d(conv), dims).is_none() {
+    if reference::output_dims(&layer, dims).is_none() {
         return;
     }
-    let network = Network::random(spec, &[Layer::Conv2d(conv)], rng.u64(..));
+    let network = Network::random(spec, &[layer], rng.u64(..));
     let values = signed_vec(rng, network.input_len());
     let bytes: Vec<_> = values.iter().map(|_| rng.u8(..)).collect();
     check_network(&network, &values, &bytes);
@@ -396,6 +404,68 @@ fn conv2d_with_activations_and_large_windows() {
 }
 
 #[test]
+fn depthwise_conv2d_at_all_tile_edges() {
+    let mut rng = Rng::with_seed(16);
+    for channels in 1..=35 {
+        // Up to two of the widest tiles, and one more.
+        for width in 1..=19 {
+            let size = rng.u8(1..=4);
+            let mut conv = depthwise(size, Activation::None);
+            conv.kernel = [size, rng.u8(1..=4)];
+            conv.stride = [rng.u8(1..=2), rng.u8(1..=3)];
+            conv.weights = if rng.bool() { WeightType::F16 } else { WeightType::F32 };
+            check_depthwise(&mut rng, [6, width, channels], conv);
+        }
+    }
+}
+
+/// The windows that networks for images have, for which a backend may have loops of its own.
+#[test]
+fn depthwise_conv2d_of_the_commonest_windows() {
+    let mut rng = Rng::with_seed(17);
+    for size in [1, 3, 5] {
+        for channels in [1, 3, 8, 16, 17, 32, 40, 64] {
+            for stride in 1..=2 {
+                for side in [0, 1, (size / 2) as i8] {
+                    for weights in [WeightType::F32, WeightType::F16] {
+                        let padding = Padding { top: side, bottom: side, left: side, right: side };
+                        let stride = [stride; 2];
+                        let conv = DepthwiseConv2d { stride, padding, weights, ..depthwise(size, Activation::Relu) };
+                        check_depthwise(&mut rng, [9, 21, channels], conv);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Padding and cropping on each side, more of it than there is input, and more than a window; all activations.
+#[test]
+fn depthwise_conv2d_with_padding_and_cropping() {
+    let mut rng = Rng::with_seed(18);
+    let activations = [Activation::None, Activation::Relu, Activation::Tanh, Activation::Sigmoid];
+    let sides = [-6, -1, 0, 1, 3, 9];
+    for (top, bottom) in sides.iter().flat_map(|a| sides.map(|b| (*a, b))) {
+        for (left, right) in sides.iter().flat_map(|a| sides.map(|b| (*a, b))) {
+            let mut conv = depthwise(3, activations[rng.usize(0..4)]);
+            conv.padding = Padding { top, bottom, left, right };
+            conv.kernel = [rng.u8(1..=3), rng.u8(1..=3)];
+            conv.stride = [rng.u8(1..=3), rng.u8(1..=3)];
+            let channels = rng.u16(1..=20);
+            check_depthwise(&mut rng, [5, 4, channels], conv);
+        }
+    }
+    let mut extreme = depthwise(1, Activation::None);
+    for (top, bottom) in [(127, 127), (-128, 127), (127, -128), (-4, 0), (0, -4)] {
+        extreme.padding = Padding { top, bottom, left: bottom, right: top };
+        check_depthwise(&mut rng, [5, 5, 3], extreme);
+    }
+    let mut large = depthwise(255, Activation::None);
+    large.padding = Padding { top: 126, bottom: 127, left: 127, right: 127 };
+    check_depthwise(&mut rng, [2, 2, 5], large);
+}
+
+#[test]
 fn max_pool2d_of_all_shapes() {
     let mut rng = Rng::with_seed(9);
     for channels in 1..=19 {
@@ -412,7 +482,7 @@ fn max_pool2d_of_all_shapes() {
 }
 
 /// Pooling passes NaN on, as a layer of its own and behind a convolution; padding adds nothing to a sum, even if the
-/// weight that it would meet is infinite.
+/// weight that it would meet is infinite; and a special value stays in its channel.
 #[test]
 fn convolution_and_pooling_of_special_values() {
     let mut rng = Rng::with_seed(10);
@@ -421,7 +491,13 @@ fn convolution_and_pooling_of_special_values() {
         let mut conv = conv(rng.u16(1..=18), 2, Activation::Relu);
         conv.pool = [rng.u8(1..=3), rng.u8(1..=3)];
         conv.padding = Padding { top: 1, bottom: 2, left: 0, right: 1 };
-        let layer = if case % 2 == 0 { Layer::Conv2d(conv) } else { max_pool([2, 3], [1, 2]) };
+        let mut depthwise = depthwise(2, Activation::Relu);
+        depthwise.padding = conv.padding;
+        let layer = match case % 3 {
+            0 => Layer::Conv2d(conv),
+            1 => max_pool([2, 3], [1, 2]),
+            _ => Layer::DepthwiseConv2d(depthwise),
+        };
         let mut network = Network::random(input(5, 5, 3), &[layer], rng.u64(..));
         for tensor in &mut network.tensors {
             let at = rng.usize(0..tensor.weights.len());

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::network::{Network, conv, dense, dense_model, every_layer, input, max_pool};
+use common::network::{Network, conv, dense, dense_model, depthwise, every_layer, input, max_pool};
 use common::raw::{RawBlob, repair, reseal};
 use common::run_everywhere;
 use proptest::prelude::*;
@@ -127,12 +127,20 @@ fn seeds() -> Vec<Network> {
     let mut cropped = conv(17, 3, Activation::Sigmoid);
     cropped.padding = Padding { top: -1, bottom: 1, left: 2, right: -1 };
     cropped.stride = [2, 1];
+    let mut separable = depthwise(3, Activation::Relu);
+    separable.padding = Padding { top: 1, bottom: 1, left: 1, right: 1 };
+    separable.stride = [2, 1];
     vec![
         every_layer(),
         dense_model(),
         Network::random(input(14, 14, 1), &[Layer::Conv2d(lenet), dense(10, Activation::None), Layer::Softmax], 1),
         Network::random(input(9, 8, 2), &[Layer::Conv2d(cropped), max_pool([2, 2], [2, 2])], 2),
         Network::random(input(6, 6, 3), &[max_pool([3, 3], [1, 1]), max_pool([1, 2], [2, 1])], 3),
+        Network::random(
+            input(7, 9, 5),
+            &[Layer::DepthwiseConv2d(separable), Layer::Conv2d(conv(6, 1, Activation::None))],
+            4,
+        ),
     ]
 }
 

@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::network::{conv, dense, dense_model, every_layer, input, max_pool};
+use common::network::{conv, dense, dense_model, depthwise, every_layer, input, max_pool};
 use common::raw::{RawBlob, field, layer_bytes, reseal, reseal_checksum, set_word, word};
 use common::{run, run_everywhere};
 use thumbnet::blob::{self, MAX_LABEL_BYTES, MAX_MEMBERS, ModelSpec, PREFIX_BYTES, Tensors};
-use thumbnet::layer::{Activation, InputSpec, Layer, LayerError, MAX_LAYERS, Padding};
+use thumbnet::layer::{Activation, DepthwiseConv2d, InputSpec, Layer, LayerError, MAX_LAYERS, Padding};
 use thumbnet::{Aligned, AlignedBuf, EncodeError, HeaderError, LoadError, Model, RunError, ops};
 
 /// The error of a blob that must not load.
@@ -86,7 +86,7 @@ fn missing_operations_are_named() {
     const DENSE: u32 = ops::DENSE | ops::WEIGHTS_F32;
     let error = Model::<DENSE>::load_with_ops(&blob).expect_err("it has more than dense layers");
     assert_eq!(error, LoadError::UnsupportedOps { missing: ops::ALL & !(DENSE | ops::WEIGHTS_F16) });
-    let names = "conv2d max_pool2d softmax tanh sigmoid";
+    let names = "conv2d max_pool2d softmax tanh sigmoid depthwise_conv2d";
     assert_eq!(error.to_string(), format!("needs operations that this build does not have: {names}"));
     let blob = dense_model().encode();
     let model = Model::<DENSE>::load_with_ops(&blob).expect("a model with dense layers");
@@ -100,7 +100,7 @@ fn headers_that_cannot_be_decoded_are_refused() {
     let layer = layer_bytes(&dense(2, Activation::None));
     let malformed = [
         ("labels that are not UTF-8", changed(|raw| raw.labels = vec![b'a', b'\n', 0xff])),
-        ("a kind of layer that does not exist", changed(|raw| raw.layers = vec![vec![4, 0, 0]])),
+        ("a kind of layer that does not exist", changed(|raw| raw.layers = vec![vec![5, 0, 0]])),
         ("a kind of layer beyond a byte", changed(|raw| raw.layers = vec![vec![0x80, 0x80, 0x80, 0x80, 0x01]])),
         ("an activation that does not exist", changed(|raw| raw.layers = vec![vec![0, 2, 4, 0]])),
         ("a weight type that does not exist", changed(|raw| raw.layers = vec![vec![0, 2, 0, 2]])),
@@ -186,6 +186,10 @@ fn impossible_layers() -> Vec<([u16; 3], Layer, LayerError)> {
         change(&mut conv);
         Layer::Conv2d(conv)
     };
+    let each = |kernel, stride, [top, bottom, left, right]: [i8; 4]| {
+        let padding = Padding { top, bottom, left, right };
+        Layer::DepthwiseConv2d(DepthwiseConv2d { kernel, stride, padding, ..depthwise(2, Activation::None) })
+    };
     let (small, long, square) = ([4, 4, 2], [65_535, 1, 1], [1024, 1024, 1]);
     vec![
         (small, dense(0, Activation::None), LayerError::ZeroSize),
@@ -233,6 +237,18 @@ fn impossible_layers() -> Vec<([u16; 3], Layer, LayerError)> {
             }),
             LayerError::TooLarge,
         ),
+        (small, each([0, 2], [1, 1], [0; 4]), LayerError::ZeroSize),
+        (small, each([2, 0], [1, 1], [0; 4]), LayerError::ZeroSize),
+        (small, each([2, 2], [0, 1], [0; 4]), LayerError::ZeroSize),
+        (small, each([2, 2], [1, 0], [0; 4]), LayerError::ZeroSize),
+        (small, each([5, 1], [1, 1], [0; 4]), LayerError::WindowTooLarge),
+        (small, each([1, 5], [1, 1], [0; 4]), LayerError::WindowTooLarge),
+        (small, each([2, 2], [1, 1], [0, -3, 0, 0]), LayerError::WindowTooLarge),
+        (small, each([2, 2], [1, 1], [0, 0, -128, 0]), LayerError::WindowTooLarge),
+        (long, each([1, 1], [1, 1], [0, 1, 0, 0]), LayerError::TooLarge),
+        (square, each([2, 2], [1, 1], [1; 4]), LayerError::TooLarge),
+        // More than 4 GiB of weights.
+        ([1, 1, 65_535], each([255, 255], [1, 1], [127; 4]), LayerError::TooLarge),
     ]
 }
 

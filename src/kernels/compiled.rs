@@ -4,9 +4,10 @@
 //! they are compiled with the library, which saves its users minutes, and linked only where they are called.
 
 use super::backend::Backend;
-use super::backend::tile::Element;
+use super::backend::taps::Lanes;
 use super::conv2d::ConvKernel;
 use super::dense::{RowKernel, RowsKernel, Sums};
+use super::depthwise_conv2d::DepthwiseKernel;
 use super::pack::Weight;
 use super::pack::sealed::Compiled;
 use half::f16;
@@ -36,6 +37,16 @@ macro_rules! compiled {
             pub(super) fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, $weight>) {
                 backend.dispatch(kernel);
             }
+
+            #[inline(never)]
+            pub(super) fn depthwise_conv2d(backend: Backend, kernel: DepthwiseKernel<'_, f32, $weight>) {
+                backend.dispatch(kernel);
+            }
+
+            #[inline(never)]
+            pub(super) fn depthwise_conv2d_bytes(backend: Backend, kernel: DepthwiseKernel<'_, u8, $weight>) {
+                backend.dispatch(kernel);
+            }
         }
 
         impl Compiled for $weight {
@@ -54,6 +65,14 @@ macro_rules! compiled {
             fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, Self>) {
                 $module::conv2d_bytes(backend, kernel);
             }
+
+            fn depthwise_conv2d(backend: Backend, kernel: DepthwiseKernel<'_, f32, Self>) {
+                $module::depthwise_conv2d(backend, kernel);
+            }
+
+            fn depthwise_conv2d_bytes(backend: Backend, kernel: DepthwiseKernel<'_, u8, Self>) {
+                $module::depthwise_conv2d_bytes(backend, kernel);
+            }
         }
     };
 }
@@ -62,19 +81,29 @@ compiled!(f32_weights, f32);
 compiled!(f16_weights, f16);
 
 /// Inputs of a convolution.
-pub(crate) trait Input: Element {
+pub(crate) trait Input: Lanes {
     /// Runs a convolution over inputs of this type.
     fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>);
+    /// Runs a depthwise convolution over inputs of this type.
+    fn depthwise_conv2d<W: Weight>(backend: Backend, kernel: DepthwiseKernel<'_, Self, W>);
 }
 
 impl Input for f32 {
     fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>) {
         W::conv2d(backend, kernel);
     }
+
+    fn depthwise_conv2d<W: Weight>(backend: Backend, kernel: DepthwiseKernel<'_, Self, W>) {
+        W::depthwise_conv2d(backend, kernel);
+    }
 }
 
 impl Input for u8 {
     fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>) {
         W::conv2d_bytes(backend, kernel);
+    }
+
+    fn depthwise_conv2d<W: Weight>(backend: Backend, kernel: DepthwiseKernel<'_, Self, W>) {
+        W::depthwise_conv2d_bytes(backend, kernel);
     }
 }

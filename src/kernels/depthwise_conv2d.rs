@@ -1,8 +1,8 @@
 //! 2-D convolution of each channel with a filter of its own: vectors over the channels, which lie next to each other.
 
+use super::backend::taps::{Lanes, Taps, Window, load_weights};
 use super::backend::tile::Inputs;
 use super::backend::{Backend, Kernel};
-use super::backend::taps::{Lanes, Taps, Window, load_weights};
 use super::compiled::Input;
 use super::pack::{Columns, Panels, Weight};
 use super::vector::Vector;
@@ -98,7 +98,7 @@ impl<E: Lanes, W: Weight> Kernel for DepthwiseKernel<'_, E, W> {
         let row_len = image.output_width as usize * image.channels;
         for (row, out) in out.chunks_mut(row_len.max(1)).enumerate() {
             let mut first = 0;
-            while let Some(columns) = weights.columns::<1>(V::LANES, first) {
+            while let Some(columns) = weights.columns::<1>(V::LANES, first, weights.outputs()) {
                 image.row::<V, W, WINDOWS>(token, row as i32, &columns, out);
                 first += V::LANES;
             }
@@ -122,7 +122,8 @@ impl<E: Lanes> Image<'_, E> {
         while column < self.output_width {
             let last = column + WINDOWS as i32 - 1;
             let inside = last < self.output_width && self.horizontal.holds(column) && self.horizontal.holds(last);
-            let start = self.index(self.vertical.start(row) + self.vertical.taps(row).start, self.horizontal.start(column));
+            let start =
+                self.index(self.vertical.start(row) + self.vertical.taps(row).start, self.horizontal.start(column));
             let tile = taps.as_ref().filter(|_| inside);
             match tile.and_then(|taps| taps.sums(token, start + columns.first, bias)) {
                 Some(sums) => {
@@ -170,7 +171,8 @@ impl<E: Lanes> Image<'_, E> {
         let (scaling, mut sum) = ((self.x.scale, self.x.offset), bias);
         for ky in self.vertical.taps(row) {
             for kx in self.horizontal.taps(column) {
-                let input = self.index(self.vertical.start(row) + ky, self.horizontal.start(column) + kx) + columns.first;
+                let input =
+                    self.index(self.vertical.start(row) + ky, self.horizontal.start(column) + kx) + columns.first;
                 let inputs = self.x.values.get(input..).unwrap_or_default();
                 let weights = columns.weights.get(self.weights_of(columns, ky, kx)..).unwrap_or_default();
                 if let Some(weights) = load_weights::<V, W>(token, weights) {

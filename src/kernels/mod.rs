@@ -9,6 +9,7 @@ pub(crate) mod backend;
 pub(crate) mod compiled;
 pub(crate) mod conv2d;
 pub(crate) mod dense;
+pub(crate) mod depthwise_conv2d;
 mod matmul;
 pub(crate) mod max_pool2d;
 pub mod pack;

@@ -30,6 +30,7 @@ pub(crate) mod sealed {
     use crate::kernels::backend::Backend;
     use crate::kernels::conv2d::ConvKernel;
     use crate::kernels::dense::Sums;
+    use crate::kernels::depthwise_conv2d::DepthwiseKernel;
 
     /// The kernels for one type of weights.
     pub trait Compiled: Sized {
@@ -41,6 +42,10 @@ pub(crate) mod sealed {
         fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, Self>);
         /// A convolution over bytes.
         fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, Self>);
+        /// A depthwise convolution.
+        fn depthwise_conv2d(backend: Backend, kernel: DepthwiseKernel<'_, f32, Self>);
+        /// A depthwise convolution over bytes.
+        fn depthwise_conv2d_bytes(backend: Backend, kernel: DepthwiseKernel<'_, u8, Self>);
     }
 
     /// How a kernel loads weights.

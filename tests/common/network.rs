@@ -6,7 +6,9 @@ use fastrand::Rng;
 use half::f16;
 use thumbnet::AlignedBuf;
 use thumbnet::blob::{self, ModelSpec, Tensors};
-use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType};
+use thumbnet::layer::{
+    Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType,
+};
 
 /// The parameters of one layer that has some.
 #[derive(Clone, Debug)]
@@ -35,6 +37,17 @@ pub(crate) fn conv(filters: u16, kernel: u8, activation: Activation) -> Conv2d {
         stride: [1, 1],
         padding: Padding::default(),
         pool: [1, 1],
+        activation,
+        weights: WeightType::F32,
+    }
+}
+
+/// A square depthwise convolution with a stride of 1 and without padding.
+pub(crate) fn depthwise(kernel: u8, activation: Activation) -> DepthwiseConv2d {
+    DepthwiseConv2d {
+        kernel: [kernel; 2],
+        stride: [1, 1],
+        padding: Padding::default(),
         activation,
         weights: WeightType::F32,
     }
@@ -128,8 +141,11 @@ pub(crate) fn every_layer() -> Network {
     let mut first = conv(3, 3, Activation::Tanh);
     first.padding = Padding { top: 1, bottom: -1, left: 2, right: 0 };
     first.pool = [2, 1];
+    let mut second = depthwise(3, Activation::Relu);
+    second.padding = Padding { top: 1, bottom: 1, left: 0, right: 2 };
     let layers = [
         Layer::Conv2d(first),
+        Layer::DepthwiseConv2d(second),
         max_pool([2, 2], [1, 2]),
         dense(5, Activation::Sigmoid),
         dense(4, Activation::Relu),

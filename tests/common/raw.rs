@@ -111,6 +111,12 @@ pub(crate) fn layer_bytes(layer: &Layer) -> Vec<u8> {
         }
         Layer::MaxPool2d(pool) => [&[2][..], &pool.kernel, &pool.stride].concat(),
         Layer::Softmax => vec![3],
+        Layer::DepthwiseConv2d(conv) => {
+            let p = conv.padding;
+            let padding = [p.top, p.bottom, p.left, p.right].map(|side| side as u8);
+            let windows = [&conv.kernel[..], &conv.stride, &padding].concat();
+            [vec![4], windows, vec![activation_index(conv.activation), weights]].concat()
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Nothing here is fast, clever, or shared with the library (of which only the descriptors' types are used).
 
-use thumbnet::layer::{Activation, Conv2d, InputSpec, Layer, MaxPool2d};
+use thumbnet::layer::{Activation, Conv2d, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Padding};
 
 /// The most that rounding one f32 result changes it, relative to the result.
 const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
@@ -122,11 +122,10 @@ fn steps(len: i64, kernel: u8, stride: u8) -> Option<usize> {
 }
 
 /// Rows and columns of the sums of a convolution, before pooling.
-fn conv_sums(conv: &Conv2d, [height, width, _]: Dims) -> Option<[usize; 2]> {
-    let padding = conv.padding;
+fn conv_sums(kernel: [u8; 2], stride: [u8; 2], padding: Padding, [height, width, _]: Dims) -> Option<[usize; 2]> {
     let rows = height as i64 + i64::from(padding.top) + i64::from(padding.bottom);
     let columns = width as i64 + i64::from(padding.left) + i64::from(padding.right);
-    Some([steps(rows, conv.kernel[0], conv.stride[0])?, steps(columns, conv.kernel[1], conv.stride[1])?])
+    Some([steps(rows, kernel[0], stride[0])?, steps(columns, kernel[1], stride[1])?])
 }
 
 /// The shape that a layer makes of `input`; `None` if it cannot be.
@@ -135,7 +134,7 @@ pub(crate) fn output_dims(layer: &Layer, input: Dims) -> Option<Dims> {
     let dims = match layer {
         Layer::Dense(dense) => [1, 1, usize::from(dense.outputs)],
         Layer::Conv2d(conv) => {
-            let [rows, columns] = conv_sums(conv, input)?;
+            let [rows, columns] = conv_sums(conv.kernel, conv.stride, conv.padding, input)?;
             let [ph, pw] = conv.pool.map(usize::from);
             [rows.checked_div(ph)?, columns.checked_div(pw)?, usize::from(conv.filters)]
         }
@@ -144,6 +143,10 @@ pub(crate) fn output_dims(layer: &Layer, input: Dims) -> Option<Dims> {
             [rows, steps(input[1] as i64, pool.kernel[1], pool.stride[1])?, input[2]]
         }
         Layer::Softmax => input,
+        Layer::DepthwiseConv2d(conv) => {
+            let [rows, columns] = conv_sums(conv.kernel, conv.stride, conv.padding, input)?;
+            [rows, columns, input[2]]
+        }
     };
     let possible = dims.iter().all(|n| (1..=65_535).contains(n)) && dims.iter().product::<usize>() <= LIMIT;
     possible.then_some(dims)
@@ -157,6 +160,10 @@ pub(crate) fn weight_dims(layer: &Layer, input: Dims) -> Option<[usize; 2]> {
             let [kh, kw] = conv.kernel.map(usize::from);
             Some([kh * kw * input[2], usize::from(conv.filters)])
         }
+        Layer::DepthwiseConv2d(conv) => {
+            let [kh, kw] = conv.kernel.map(usize::from);
+            Some([kh * kw, input[2]])
+        }
         Layer::MaxPool2d(_) | Layer::Softmax => None,
     }
 }
@@ -167,7 +174,7 @@ pub(crate) fn weight_dims(layer: &Layer, input: Dims) -> Option<[usize; 2]> {
 pub(crate) fn conv2d(x: &[Bounded], dims: Dims, conv: &Conv2d, weights: &[f32], bias: &[f32]) -> Vec<Bounded> {
     let [height, width, channels] = dims;
     let filters = usize::from(conv.filters);
-    let [rows, columns] = conv_sums(conv, dims).expect("the shape fits");
+    let [rows, columns] = conv_sums(conv.kernel, conv.stride, conv.padding, dims).expect("the shape fits");
     let [kh, kw] = conv.kernel.map(usize::from);
     let [sh, sw] = conv.stride.map(usize::from);
     let at = |row: i64, column: i64, channel: usize| -> Option<Bounded> {
@@ -201,6 +208,38 @@ pub(crate) fn conv2d(x: &[Bounded], dims: Dims, conv: &Conv2d, weights: &[f32], 
                     }
                 }
                 out.push(largest(&window));
+            }
+        }
+    }
+    out
+}
+
+/// The convolution of each channel by itself, and its activation. `weights` is `[kh, kw, channels]`.
+pub(crate) fn depthwise_conv2d(
+    x: &[Bounded],
+    dims: Dims,
+    conv: &DepthwiseConv2d,
+    weights: &[f32],
+    bias: &[f32],
+) -> Vec<Bounded> {
+    let [height, width, channels] = dims.map(|n| n as i64);
+    let [rows, columns] = conv_sums(conv.kernel, conv.stride, conv.padding, dims).expect("the shape fits");
+    let ([kh, kw], [sh, sw]) = (conv.kernel.map(i64::from), conv.stride.map(i64::from));
+    let mut out = Vec::new();
+    for row in 0..rows as i64 {
+        for column in 0..columns as i64 {
+            for channel in 0..channels {
+                let mut products = Vec::new();
+                for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+                    let y = row * sh + ky - i64::from(conv.padding.top);
+                    let x_ = column * sw + kx - i64::from(conv.padding.left);
+                    if (0..height).contains(&y) && (0..width).contains(&x_) {
+                        let value = x[((y * width + x_) * channels + channel) as usize];
+                        products.push((value, weights[((ky * kw + kx) * channels + channel) as usize]));
+                    }
+                }
+                let bias = bias.get(channel as usize).copied().unwrap_or(0.0);
+                out.push(activate(conv.activation, sum(&products, bias)));
             }
         }
     }
@@ -254,5 +293,6 @@ pub(crate) fn layer(layer: &Layer, dims: Dims, x: &[Bounded], weights: &[f32], b
         Layer::Conv2d(conv) => conv2d(x, dims, conv, weights, bias),
         Layer::MaxPool2d(pool) => max_pool2d(x, dims, pool),
         Layer::Softmax => softmax(x),
+        Layer::DepthwiseConv2d(conv) => depthwise_conv2d(x, dims, conv, weights, bias),
     }
 }

@@ -8,6 +8,7 @@ mod avx2;
 mod avx512;
 pub(crate) mod narrow;
 mod scalar;
+pub(crate) mod taps;
 pub(crate) mod tile;
 #[cfg(wide_backend)]
 mod wide;

@@ -97,13 +97,7 @@ impl<'a, V: Vector, E: Lanes, W: Load, const WINDOWS: usize> Taps<'a, V, E, W, W
     /// # Safety
     /// `start` must not be behind `last`, and the numbers of taps must be those of the window.
     #[inline(always)]
-    unsafe fn add_products(
-        &self,
-        token: V::Token,
-        start: usize,
-        [rows, columns]: [usize; 2],
-        bias: V,
-    ) -> [V; WINDOWS] {
+    unsafe fn add_products(&self, token: V::Token, start: usize, [rows, columns]: [usize; 2], bias: V) -> [V; WINDOWS] {
         let Window { pitch: [down, right], step, .. } = self.window;
         let Inputs { values, scale, offset } = self.inputs;
         let mut sums = [bias; WINDOWS];

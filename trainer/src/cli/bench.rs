@@ -209,11 +209,11 @@ fn table(report: &Report) -> String {
     }
     let Some(best) = report.backends.last() else { return text };
     text += &format!("\neach layer by itself on {}, one image\n\n", best.backend);
-    text += "layer       output             MACs     bytes         µs  GFLOP/s  weights GB/s\n";
+    text += "layer            output             MACs     bytes         µs  GFLOP/s  weights GB/s\n";
     for layer in &best.layers {
         let [height, width, channels] = layer.output;
         text += &format!(
-            "{:<11} {:<10} {:>12} {:>9} {:>10.2} {:>8.1} {:>13.1}\n",
+            "{:<16} {:<10} {:>12} {:>9} {:>10.2} {:>8.1} {:>13.1}\n",
             layer.layer,
             if height == 1 && width == 1 { channels.to_string() } else { format!("{height}x{width}x{channels}") },
             grouped(layer.macs),
@@ -229,7 +229,7 @@ fn table(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thumbnet::layer::{Activation, Conv2d, Dense, MaxPool2d, Padding, Shape, WeightType};
+    use thumbnet::layer::{Activation, Conv2d, Dense, DepthwiseConv2d, MaxPool2d, Padding, Shape, WeightType};
 
     /// A model with a layer of each kind.
     fn every_kind() -> AlignedBuf {
@@ -243,8 +243,10 @@ mod tests {
             activation: Activation::Relu,
             weights,
         };
+        let (padding, activation) = (Padding { top: 1, bottom: 1, left: 1, right: 1 }, Activation::Relu);
         let layers = [
             Layer::Conv2d(conv),
+            Layer::DepthwiseConv2d(DepthwiseConv2d { kernel: [3, 3], stride: [1, 1], padding, activation, weights }),
             Layer::MaxPool2d(MaxPool2d { kernel: [2, 2], stride: [2, 2] }),
             Layer::Dense(Dense { outputs: 10, activation: Activation::Tanh, weights }),
             Layer::Softmax,
@@ -252,7 +254,7 @@ mod tests {
         let input = InputSpec { shape: Shape::new(8, 8, 1), scale: 1.0, offset: 0.0 };
         let spec = ModelSpec { input, labels: &[], layers: &layers };
         let (first, second) = (values(9 * 4), values(9 * 4 * 10));
-        let tensors = [Tensors { weights: &first, bias: &[] }, Tensors { weights: &second, bias: &[] }];
+        let tensors = [&first, &first, &second].map(|weights| Tensors { weights, bias: &[] });
         let mut file = AlignedBuf::zeroed(encoded_len(&spec).unwrap());
         encode(&spec, &tensors, &mut file).unwrap();
         file
@@ -263,14 +265,14 @@ mod tests {
         let file = every_kind();
         let backends: Vec<Backend> = Backend::available().collect();
         let report = measure(&Model::load(&file).unwrap(), &backends);
-        assert_eq!(report.macs, 6 * 6 * 9 * 4 + 9 * 4 * 10);
+        assert_eq!(report.macs, 2 * (6 * 6 * 9 * 4) + 9 * 4 * 10);
         assert_eq!(report.backends.len(), backends.len());
         for found in &report.backends {
             let names: Vec<_> = found.layers.iter().map(|layer| layer.layer).collect();
-            assert_eq!(names, ["conv2d", "max_pool2d", "dense", "softmax"]);
+            assert_eq!(names, ["conv2d", "depthwise_conv2d", "max_pool2d", "dense", "softmax"]);
             let times = found.layers.iter().map(|layer| layer.seconds).chain([found.seconds, found.batch_seconds]);
             times.for_each(|seconds| assert!(seconds.is_finite() && seconds > 0.0, "{found:?}"));
         }
-        assert!(table(&report).contains("conv2d      6x6x4             1,296"), "{}", table(&report));
+        assert!(table(&report).contains("depthwise_conv2d 6x6x4             1,296"), "{}", table(&report));
     }
 }

@@ -3,7 +3,7 @@
 use super::{ModelFile, grouped, print, print_json};
 use serde::Serialize;
 use std::path::PathBuf;
-use thumbnet::layer::{Activation, Layer, Shape, WeightType};
+use thumbnet::layer::{Activation, Layer, Padding, Shape, WeightType};
 use thumbnet::{LayerInfo, Model};
 use thumbnet_trainer::error::Result;
 
@@ -96,18 +96,21 @@ fn row(info: LayerInfo<'_>) -> Row {
 fn details(layer: &Layer) -> String {
     let by = |[height, width]: [u8; 2]| format!("{height}x{width}");
     let unless = |usual: bool, text: String| if usual { String::new() } else { text };
+    let window = |kernel, stride, pad: Padding| {
+        let padding = format!(" padding {} {} {} {}", pad.top, pad.bottom, pad.left, pad.right);
+        by(kernel)
+            + &unless(stride == [1, 1], format!(" stride {}", by(stride)))
+            + &unless(pad == Default::default(), padding)
+    };
     match layer {
         Layer::Conv2d(conv) => {
-            let pad = conv.padding;
-            let padding = format!(" padding {} {} {} {}", pad.top, pad.bottom, pad.left, pad.right);
-            by(conv.kernel)
-                + &unless(conv.stride == [1, 1], format!(" stride {}", by(conv.stride)))
-                + &unless(pad == Default::default(), padding)
+            window(conv.kernel, conv.stride, conv.padding)
                 + &unless(conv.pool == [1, 1], format!(" pool {}", by(conv.pool)))
         }
         Layer::MaxPool2d(pool) => {
             by(pool.kernel) + &unless(pool.stride == pool.kernel, format!(" stride {}", by(pool.stride)))
         }
+        Layer::DepthwiseConv2d(conv) => window(conv.kernel, conv.stride, conv.padding),
         Layer::Dense(_) | Layer::Softmax => String::new(),
     }
 }
