@@ -1,9 +1,11 @@
 //! Measures an exported model: the core itself runs over a data set.
 
+use crate::batches;
 use crate::data::Images;
 use crate::loss::{Loss, LossQuirks, argmax};
 use serde::Serialize;
-use thumbnet::{AlignedBuf, Model};
+use std::num::NonZeroUsize;
+use thumbnet::Model;
 
 /// How well a model does on a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,14 +25,16 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<usize>>,
 }
 
-/// Images that the core runs at a time.
-const BATCH: usize = 64;
-
-/// Runs `model` over `images`.
+/// Runs `model` over `images`, on up to `threads` threads. Their number does not change the result.
 ///
 /// # Errors
 /// A message if the model takes other images or knows fewer classes than there are.
-pub fn evaluate(model: &Model<'_>, images: &Images) -> Result<Evaluation, String> {
+pub fn evaluate(model: &Model<'_>, images: &Images, threads: NonZeroUsize) -> Result<Evaluation, String> {
+    Ok(tally(model, images, &logits(model, images, threads)?))
+}
+
+/// The outputs of `model` for every image, `[N, outputs]`, without a final softmax.
+fn logits(model: &Model<'_>, images: &Images, threads: NonZeroUsize) -> Result<Vec<f32>, String> {
     let (pixels, classes) = (images.rows * images.columns, model.output_len());
     if model.input_len() != pixels {
         return Err(format!("takes {} values, but an image here has {pixels} pixels", model.input_len()));
@@ -38,17 +42,21 @@ pub fn evaluate(model: &Model<'_>, images: &Images) -> Result<Evaluation, String
     if let Some(label) = images.labels.iter().find(|&&label| usize::from(label) >= classes) {
         return Err(format!("has {classes} outputs, but there are images of class {label}"));
     }
-    let loss_kind = if model.ends_with_softmax() { Loss::CrossEntropy } else { Loss::SquaredError };
-    let mut scratch = AlignedBuf::zeroed(BATCH * model.scratch_bytes());
     let mut outputs = vec![0.0; images.len() * classes];
-    model.logits_batch(&images.pixels[..], &mut scratch, &mut outputs).map_err(|e| e.to_string())?;
+    batches::logits_batch(model, &images.pixels[..], &mut outputs, threads).map_err(|e| e.to_string())?;
+    Ok(outputs)
+}
+
+fn tally(model: &Model<'_>, images: &Images, logits: &[f32]) -> Evaluation {
+    let classes = model.output_len();
+    let loss_kind = if model.ends_with_softmax() { Loss::CrossEntropy } else { Loss::SquaredError };
     let mut confusion = vec![vec![0; classes]; classes];
     let mut loss = 0.0;
-    for (outputs, label) in outputs.chunks_exact(classes).zip(images.labels.iter().map(|&label| usize::from(label))) {
+    for (outputs, label) in logits.chunks_exact(classes).zip(images.labels.iter().map(|&label| usize::from(label))) {
         loss += loss_kind.of_image(outputs, label, LossQuirks::default());
         confusion[label][argmax(outputs)] += 1;
     }
-    Ok(summary(confusion, loss))
+    summary(confusion, loss)
 }
 
 fn summary(confusion: Vec<Vec<usize>>, loss: f64) -> Evaluation {
@@ -63,6 +71,47 @@ fn summary(confusion: Vec<Vec<usize>>, loss: f64) -> Evaluation {
         per_class: confusion.iter().enumerate().map(|(class, row)| share(row[class], row.iter().sum())).collect(),
         confusion,
     }
+}
+
+/// How two models with the same outputs differ on a data set.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// How many images there were.
+    pub images: usize,
+    /// How many answers of the first model were correct.
+    pub correct_before: usize,
+    /// How many answers of the second model were correct.
+    pub correct_after: usize,
+    /// The first model's share of correct answers, 0 to 1.
+    pub accuracy_before: f64,
+    /// The second model's share of correct answers, 0 to 1.
+    pub accuracy_after: f64,
+    /// How many images the two give different answers to.
+    pub changed_answers: usize,
+    /// The largest difference between two outputs (without a final softmax); NaN if one of them is.
+    pub largest_logit_difference: f32,
+}
+
+/// Runs two models with the same outputs over `images`, on up to `threads` threads.
+///
+/// # Errors
+/// As of [`evaluate`].
+pub fn compare([before, after]: [&Model<'_>; 2], images: &Images, threads: NonZeroUsize) -> Result<Comparison, String> {
+    let (old, new) = (logits(before, images, threads)?, logits(after, images, threads)?);
+    let answers = |logits: &[f32]| logits.chunks_exact(before.output_len()).map(argmax).collect::<Vec<_>>();
+    let changed = answers(&old).iter().zip(&answers(&new)).filter(|(old, new)| old != new).count();
+    let differences = old.iter().zip(&new).map(|(old, new)| (old - new).abs());
+    let (old, new) = (tally(before, images, &old), tally(after, images, &new));
+    Ok(Comparison {
+        images: images.len(),
+        correct_before: old.correct,
+        correct_after: new.correct,
+        accuracy_before: old.accuracy,
+        accuracy_after: new.accuracy,
+        changed_answers: changed,
+        largest_logit_difference: differences
+            .fold(0.0, |most, next| if most >= next || most.is_nan() { most } else { next }),
+    })
 }
 
 #[cfg(test)]

@@ -1,73 +1,9 @@
 //! Runs the `thumbnet` command as a user does: one short training from data to prediction, and every kind of bad input.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use tempfile::TempDir;
+mod common;
 
-/// Runs `thumbnet` in `folder`.
-fn thumbnet(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_thumbnet")).args(args).current_dir(folder).output().expect("the binary starts")
-}
-
-/// Runs `thumbnet`, which must succeed; gives what it printed.
-fn succeeds(folder: &Path, args: &[&str]) -> String {
-    let output = thumbnet(folder, args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("output is text")
-}
-
-/// Runs `thumbnet`, which must fail with exit code 2 and a message that holds every one of `parts`.
-fn fails(folder: &Path, args: &[&str], parts: &[&str]) {
-    let output = thumbnet(folder, args);
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
-    for part in parts {
-        assert!(message.contains(part), "{args:?}: no {part:?} in: {message}");
-    }
-}
-
-fn json(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).expect("valid JSON")
-}
-
-fn repository_data() -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/mnist");
-    folder.to_str().expect("a plain path").to_owned()
-}
-
-fn big_endian(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_be_bytes()).collect()
-}
-
-/// A tiny data set in the four files: image `i` is a bright square in a place that depends on its class, `i % 10`.
-fn tiny_data(folder: &Path, train: u32, test: u32) -> PathBuf {
-    let data = folder.join("tiny");
-    std::fs::create_dir_all(&data).unwrap();
-    for (name, count) in [("train", train), ("t10k", test)] {
-        let mut images = big_endian(&[0x803, count, 28, 28]);
-        let mut labels = big_endian(&[0x801, count]);
-        for class in (0..count).map(|index| index % 10) {
-            let inside = |i: u32| (4..24).contains(&(i / 28)) && (i % 28) / 2 == class + 2;
-            images.extend((0..784).map(|i| if inside(i) { 200 } else { 0 }));
-            labels.push(class as u8);
-        }
-        std::fs::write(data.join(format!("{name}-images-idx3-ubyte")), images).unwrap();
-        std::fs::write(data.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
-    }
-    data
-}
-
-/// A folder with the tiny data set in `tiny`.
-fn workspace() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    tiny_data(folder.path(), 320, 40);
-    folder
-}
-
-/// Trains the default recipe on the tiny data for a moment and writes `name`.
-fn train_tiny(folder: &Path, name: &str) {
-    succeeds(folder, &["train", "--data", "tiny", "--epochs", "2", "--out", name, "--quiet"]);
-}
+use common::{big_endian, fails, json, repository_data, succeeds, train_tiny, workspace};
+use std::path::Path;
 
 #[test]
 fn training_on_real_digits_prints_what_eval_measures() {

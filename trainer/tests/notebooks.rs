@@ -5,7 +5,7 @@ use thumbnet::Model;
 use thumbnet_trainer::data::{Images, mnist};
 use thumbnet_trainer::recipe::Recipe;
 use thumbnet_trainer::train::{Epoch, train};
-use thumbnet_trainer::{evaluate, export};
+use thumbnet_trainer::{batches, evaluate, export};
 
 /// What numpy logged for one epoch: loss (or error) and accuracy in training, then on the test images. NaN where the
 /// notebook computes none.
@@ -42,7 +42,7 @@ fn follow(name: &str, expected: &[Row], accuracy_tolerance: f64, loss_tolerance:
     };
     let blob = export::export(&trained.network, recipe.loss, &[]).expect("an export");
     let model = Model::load(&blob).expect("a valid model");
-    let evaluation = evaluate::evaluate(&model, &test).expect("a model of digits");
+    let evaluation = evaluate::evaluate(&model, &test, batches::cores()).expect("a model of digits");
     assert!((evaluation.accuracy - last).abs() < 1.5e-4, "{name}: {} in the core, {last} here", evaluation.accuracy);
 }
 

@@ -1,11 +1,12 @@
 //! `thumbnet eval`.
 
 use super::{DataArgs, ModelFile, backend, labels, print, print_json};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use thumbnet_trainer::data::mnist;
 use thumbnet_trainer::error::Result;
 use thumbnet_trainer::evaluate::{self, Evaluation};
-use thumbnet_trainer::{output, plot};
+use thumbnet_trainer::{batches, output, plot};
 
 /// Run a model over the 10,000 test images: accuracy, mean loss, accuracy per class, confusion matrix.
 #[derive(Debug, clap::Args)]
@@ -17,6 +18,9 @@ pub(super) struct Args {
     /// Run on this backend of the core, instead of the fastest
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
+    /// Run on so many cores [default: all]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// Draw the confusion matrix
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -29,7 +33,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let file = ModelFile::read(&args.model)?;
     let model = file.model()?.with_backend(backend(args.backend.as_deref())?);
     let test = mnist::test(&args.data.folder())?;
-    let evaluation = evaluate::evaluate(&model, &test).map_err(|problem| file.error(problem))?;
+    let evaluation = evaluate::evaluate(&model, &test, args.threads.unwrap_or_else(batches::cores))
+        .map_err(|problem| file.error(problem))?;
     let labels = labels(&model);
     if let Some(path) = &args.plot {
         let names: Vec<&str> = labels.iter().map(String::as_str).collect();

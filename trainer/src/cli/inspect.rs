@@ -1,9 +1,9 @@
 //! `thumbnet inspect`.
 
-use super::{ModelFile, grouped, print, print_json};
+use super::{ModelFile, grouped, print, print_json, weight_type_name};
 use serde::Serialize;
 use std::path::PathBuf;
-use thumbnet::layer::{Activation, Layer, Padding, Shape, WeightType};
+use thumbnet::layer::{Activation, Layer, Padding, Shape};
 use thumbnet::{LayerInfo, Model};
 use thumbnet_trainer::error::Result;
 
@@ -79,11 +79,7 @@ fn row(info: LayerInfo<'_>) -> Row {
             Activation::Tanh => "tanh",
             Activation::Sigmoid => "sigmoid",
         },
-        weights: match info.layer.weight_type() {
-            None => "",
-            Some(WeightType::F32) => "f32",
-            Some(WeightType::F16) => "f16",
-        },
+        weights: info.layer.weight_type().map_or("", weight_type_name),
         input: dimensions(info.input),
         output: dimensions(info.output),
         parameters: info.parameters,

@@ -1,6 +1,7 @@
 //! The command line: one module per command, and what they share.
 
 mod bench;
+mod convert;
 mod eval;
 mod inspect;
 mod predict;
@@ -10,6 +11,7 @@ mod train;
 use clap::{Parser, Subcommand};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use thumbnet::layer::WeightType;
 use thumbnet::{AlignedBuf, Backend, Model};
 use thumbnet_trainer::data::mnist;
 use thumbnet_trainer::error::{Error, Result};
@@ -30,6 +32,7 @@ enum Command {
     Predict(predict::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
+    Convert(convert::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -41,6 +44,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Predict(args) => predict::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Convert(args) => convert::run(&args),
     }
 }
 
@@ -96,6 +100,16 @@ fn labels(model: &Model<'_>) -> Vec<String> {
         label => label.to_owned(),
     };
     (0..model.output_len()).map(name).collect()
+}
+
+/// Every type that weights can be stored as.
+const WEIGHT_TYPES: [WeightType; 2] = [WeightType::F32, WeightType::F16];
+
+fn weight_type_name(weights: WeightType) -> &'static str {
+    match weights {
+        WeightType::F32 => "f32",
+        WeightType::F16 => "f16",
+    }
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.

@@ -8,7 +8,7 @@ use thumbnet_trainer::data::{Images, mnist};
 use thumbnet_trainer::error::Result;
 use thumbnet_trainer::recipe::{self, Recipe};
 use thumbnet_trainer::train::{Epoch, Observer, Progress, train};
-use thumbnet_trainer::{evaluate, export, log, output, plot};
+use thumbnet_trainer::{batches, evaluate, export, log, output, plot};
 
 /// The names of the classes in an exported model.
 const LABELS: [&str; mnist::CLASSES] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 /// Measures the file as it now lies on the disk.
 fn report(file: &ModelFile, test: &Images) -> Result<()> {
     let model = file.model()?;
-    let evaluation = evaluate::evaluate(&model, test).map_err(|problem| file.error(problem))?;
+    let evaluation = evaluate::evaluate(&model, test, batches::cores()).map_err(|problem| file.error(problem))?;
     let parameters = model.layers().map(|layer| layer.parameters).sum();
     print(&format!(
         "{}: {} parameters, {} bytes\ntest accuracy {:.2} % ({} of {} images), mean loss {:.4}\n",
