@@ -117,7 +117,7 @@ impl<E: Lanes> Image<'_, E> {
         out: &mut [f32],
     ) {
         let bias = V::load(token, columns.bias);
-        let taps = self.taps::<V, W, WINDOWS>(row, columns);
+        let taps = if E::TILES { self.taps::<V, W, WINDOWS>(row, columns) } else { None };
         let mut column = 0;
         while column < self.output_width {
             let last = column + WINDOWS as i32 - 1;

@@ -145,7 +145,8 @@ pub fn pack<W: Weight>(weights: &[f32], bias: &[f32], outputs: usize, tensor: &m
         let width = PANEL.min(outputs - first);
         let (panel, behind) = rest.split_at_mut_checked(inputs * width)?;
         rest = behind;
-        for (to, from) in panel.chunks_exact_mut(width).zip(weights.chunks_exact(outputs)) {
+        // (Neither is 0, but the compiler does not know, and would link a panic.)
+        for (to, from) in panel.chunks_exact_mut(width.max(1)).zip(weights.chunks_exact(outputs.max(1))) {
             to.iter_mut().zip(from.get(first..)?).for_each(|(to, from)| *to = W::from_f32(*from));
         }
     }

@@ -7,11 +7,16 @@ use core::marker::PhantomData;
 
 /// Inputs that can be loaded as a vector.
 pub(crate) trait Lanes: Element {
+    /// Whether speed is worth the flash that [`Taps`] take: only a model's first layer ever reads bytes.
+    const TILES: bool;
+
     /// The values of the first `V::LANES` inputs of `from`; lanes without one are 0.
     fn load<V: Vector>(token: V::Token, from: &[Self], scaling: (f32, f32)) -> V;
 }
 
 impl Lanes for f32 {
+    const TILES: bool = true;
+
     #[inline(always)]
     fn load<V: Vector>(token: V::Token, from: &[Self], _: (f32, f32)) -> V {
         V::load(token, from)
@@ -19,6 +24,8 @@ impl Lanes for f32 {
 }
 
 impl Lanes for u8 {
+    const TILES: bool = cfg!(not(target_os = "none"));
+
     #[inline(always)]
     fn load<V: Vector>(token: V::Token, from: &[Self], (scale, offset): (f32, f32)) -> V {
         let mut values = [0.0; PANEL];
