@@ -135,14 +135,14 @@ impl Geometry {
 
     /// From the first input of an output to that of the next in the row.
     #[inline(always)]
-    fn to_next_column(&self) -> usize {
+    fn column_distance(&self) -> usize {
         let ([_, pw], [_, sw]) = (self.pool, self.stride);
         (pw * sw) as usize * self.channels
     }
 
     /// From the first input of an output to that of the one below it.
     #[inline(always)]
-    fn to_next_row(&self) -> usize {
+    fn row_distance(&self) -> usize {
         let ([ph, _], [sh, _]) = (self.pool, self.stride);
         (ph * sh * self.width) as usize * self.channels
     }
@@ -309,7 +309,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         };
         let [top, left] = self.geometry.corner([band.rows.start, band.columns.start], 0);
         let origin = self.geometry.index_of([top, left]);
-        let to_next = self.geometry.to_next_column();
+        let to_next = self.geometry.column_distance();
         // From the first window of a tile to each of the others, if the tile lies within a row.
         let mut offsets = [0; WINDOWS];
         for (window, offset) in offsets.iter_mut().enumerate() {
@@ -325,7 +325,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         let outputs_per_row = band.columns.len();
         let line = Line {
             to_next,
-            to_next_row: self.geometry.to_next_row().wrapping_sub(to_next.wrapping_mul(outputs_per_row)),
+            to_next_row: self.geometry.row_distance().wrapping_sub(to_next.wrapping_mul(outputs_per_row)),
             outputs: outputs_per_row,
             gap: (output_width as usize - outputs_per_row) * self.filters,
         };

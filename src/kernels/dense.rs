@@ -246,21 +246,26 @@ impl<W: Weight> Sums<'_, W> {
             stride: columns.width,
         };
         let Some(operands) = Operands::new(Inputs::plain(x), weights, Runs { count: 1, pitch: 0, len }) else { return };
+        let mut bias = [V::splat(token, 0.0); COLUMNS];
+        for (c, bias) in bias.iter_mut().enumerate() {
+            *bias = V::load(token, columns.bias.get(c * V::LANES..).unwrap_or_default());
+        }
+        let group = Group { operands, bias, first: columns.first };
         let mut row = 0;
         while row + ROWS <= self.rows {
-            self.tile::<V, ROWS, COLUMNS>(token, &columns, &operands, row);
+            self.tile::<V, ROWS, COLUMNS>(token, &group, row);
             row += ROWS;
         }
         if ROWS > 4 && row + 4 <= self.rows {
-            self.tile::<V, 4, COLUMNS>(token, &columns, &operands, row);
+            self.tile::<V, 4, COLUMNS>(token, &group, row);
             row += 4;
         }
         if ROWS > 2 && row + 2 <= self.rows {
-            self.tile::<V, 2, COLUMNS>(token, &columns, &operands, row);
+            self.tile::<V, 2, COLUMNS>(token, &group, row);
             row += 2;
         }
         if ROWS > 1 && row < self.rows {
-            self.tile::<V, 1, COLUMNS>(token, &columns, &operands, row);
+            self.tile::<V, 1, COLUMNS>(token, &group, row);
         }
     }
 
@@ -269,36 +274,74 @@ impl<W: Weight> Sums<'_, W> {
     fn tile<V: Vector, const ROWS: usize, const COLUMNS: usize>(
         &mut self,
         token: V::Token,
-        columns: &Columns<'_, W, COLUMNS>,
-        operands: &Operands<'_, V, f32, W, COLUMNS>,
+        group: &Group<'_, V, W, COLUMNS>,
         row: usize,
     ) {
         let Part { row_stride, begin, floor, .. } = self.part;
-        let outputs = self.weights.outputs();
-        let mut tile: Tile<V, ROWS, COLUMNS> = [[V::splat(token, 0.0); COLUMNS]; ROWS];
-        for (r, sums) in tile.iter_mut().enumerate() {
-            for (c, sum) in sums.iter_mut().enumerate() {
-                let (from, start) = match begin {
-                    true => (columns.bias, c * V::LANES),
-                    false => (&*self.out, (row + r) * outputs + columns.first + c * V::LANES),
-                };
-                *sum = V::load(token, from.get(start..).unwrap_or_default());
-            }
-        }
         // (Plain loops: `array::from_fn` is not always inlined into code with other target features.)
         let mut rows = [row * row_stride; ROWS];
         for (r, start) in rows.iter_mut().enumerate() {
             *start += r * row_stride;
         }
-        let tile = accumulate(token, operands, rows, tile);
-        let floor = V::splat(token, floor);
-        for (r, sums) in tile.iter().enumerate() {
-            let (begin, end) = ((row + r) * outputs, (row + r + 1) * outputs);
-            for (c, sum) in sums.iter().enumerate() {
-                // The last vector of all may reach beyond the row.
-                let begin = begin + columns.first + c * V::LANES;
-                floor.max(*sum).store(self.out.get_mut(begin..end.min(begin + V::LANES)).unwrap_or_default());
+        let tile = if begin { [group.bias; ROWS] } else { self.load::<V, ROWS, COLUMNS>(token, group, row) };
+        let tile = accumulate(token, &group.operands, rows, tile);
+        self.store::<V, ROWS, COLUMNS>(&tile, V::splat(token, floor), group.first, row);
+    }
+
+    /// The sums so far.
+    #[inline(always)]
+    fn load<V: Vector, const ROWS: usize, const COLUMNS: usize>(
+        &self,
+        token: V::Token,
+        group: &Group<'_, V, W, COLUMNS>,
+        row: usize,
+    ) -> Tile<V, ROWS, COLUMNS> {
+        let mut tile = [group.bias; ROWS];
+        for (r, sums) in tile.iter_mut().enumerate() {
+            let from = (row + r) * self.weights.outputs() + group.first;
+            for (c, sum) in sums.iter_mut().enumerate() {
+                *sum = V::load(token, self.out.get(from + c * V::LANES..).unwrap_or_default());
+            }
+        }
+        tile
+    }
+
+    /// Stores the sums of a tile. The loop for full vectors is simple enough to be unrolled, which keeps the tile in
+    /// registers.
+    #[inline(always)]
+    fn store<V: Vector, const ROWS: usize, const COLUMNS: usize>(
+        &mut self,
+        tile: &Tile<V, ROWS, COLUMNS>,
+        floor: V,
+        first: usize,
+        row: usize,
+    ) {
+        let outputs = self.weights.outputs();
+        // The last vector of all may reach beyond the row.
+        let width = (outputs - first).min(COLUMNS * V::LANES);
+        let rows = tile.iter().enumerate().map(|(r, sums)| (sums, (row + r) * outputs + first));
+        if width == COLUMNS * V::LANES {
+            for (sums, to) in rows {
+                let to = self.out.get_mut(to..to + COLUMNS * V::LANES).unwrap_or_default();
+                for (sum, to) in sums.iter().zip(to.chunks_exact_mut(V::LANES)) {
+                    floor.max(*sum).store(to);
+                }
+            }
+        } else {
+            for (sums, to) in rows {
+                let to = self.out.get_mut(to..to + width).unwrap_or_default();
+                for (sum, to) in sums.iter().zip(to.chunks_mut(V::LANES)) {
+                    floor.max(*sum).store(to);
+                }
             }
         }
     }
+}
+
+/// Some vectors of outputs, for all rows.
+struct Group<'a, V, W, const COLUMNS: usize> {
+    operands: Operands<'a, V, f32, W, COLUMNS>,
+    bias: [V; COLUMNS],
+    /// The index of the first output.
+    first: usize,
 }
