@@ -256,7 +256,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
     ) {
         // With a number of pooled windows that the compiler knows, they stay in registers.
         match self.geometry.pooled() {
-            1 => self.bands::<V, W, WINDOWS, 1, COLUMNS>(columns, out),
+            1 if V::UNROLL => self.bands::<V, W, WINDOWS, 1, COLUMNS>(columns, out),
             4 if V::UNROLL => self.bands::<V, W, WINDOWS, 4, COLUMNS>(columns, out),
             _ => self.bands::<V, W, WINDOWS, ANY, COLUMNS>(columns, out),
         }

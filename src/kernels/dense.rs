@@ -220,7 +220,7 @@ impl<W: Weight> Sums<'_, W> {
                 first += 4 * V::LANES;
             }
         }
-        if COLUMNS > 2 {
+        if COLUMNS > 2 && V::UNROLL {
             while let Some(columns) = self.weights.columns::<2>(V::LANES, first, outputs.end) {
                 self.rows::<V, ROWS, 2>(token, columns);
                 first += 2 * V::LANES;
@@ -260,12 +260,13 @@ impl<W: Weight> Sums<'_, W> {
             self.tile::<V, 4, COLUMNS>(token, &group, row);
             row += 4;
         }
-        if ROWS > 2 && row + 2 <= self.rows {
+        if ROWS > 2 && V::UNROLL && row + 2 <= self.rows {
             self.tile::<V, 2, COLUMNS>(token, &group, row);
             row += 2;
         }
-        if ROWS > 1 && row < self.rows {
+        while ROWS > 1 && row < self.rows {
             self.tile::<V, 1, COLUMNS>(token, &group, row);
+            row += 1;
         }
     }
 

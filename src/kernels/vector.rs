@@ -19,7 +19,8 @@ pub trait Vector: Copy {
     const CHAINS: usize;
     /// Whether lanes can be exchanged at will, in one instruction.
     const PERMUTES: bool = false;
-    /// Whether speed is worth a copy of the inner loop for each common window size.
+    /// Whether speed is worth a copy of the inner loop for each common size, and one for each number of rows and columns
+    /// that are left.
     const UNROLL: bool;
 
     /// The same value in every lane.
