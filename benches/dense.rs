@@ -1,4 +1,5 @@
-//! Matrix products, weights packed beforehand: every backend beside `matrixmultiply`, `gemm` and `faer` in the same run.
+//! Matrix products, weights packed beforehand or (`matmul`) each time: every backend beside `matrixmultiply`, `gemm` and
+//! `faer` in the same run.
 //!
 //! Criterion measures and keeps a history; the table at the end is made of interleaved least times, so that its ratios
 //! hold on a machine that other programs share.
@@ -7,9 +8,9 @@ mod support;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
-use support::Contestant;
 use support::peers::{self, PEERS, Product};
-use thumbnet::kernels::{Panels, dense, pack};
+use support::{Contestant, Work};
+use thumbnet::kernels::{Panels, dense, matmul, matmul_packing_bytes, pack};
 use thumbnet::{AlignedBuf, Backend};
 
 /// Rows, inputs and outputs: squares, the layers of an MLP for MNIST, its gradients, and convolutions as products.
@@ -32,8 +33,11 @@ const SHAPES: [(&str, [usize; 3]); 13] = [
 /// The shapes whose history Criterion keeps.
 const HISTORY: [&str; 3] = ["sq256", "gemv", "b32"];
 
+/// The shapes that the table has a second time, as products of plain matrices.
+const PLAIN: [&str; 2] = ["sq128", "sq512"];
+
 /// A product's operands, in both layouts.
-struct Work {
+struct Operands {
     name: String,
     sizes: [usize; 3],
     x: Vec<f32>,
@@ -41,7 +45,7 @@ struct Work {
     panels: AlignedBuf,
 }
 
-impl Work {
+impl Operands {
     fn new(name: &str, sizes @ [rows, inputs, outputs]: [usize; 3]) -> Self {
         let weights = support::numbers(inputs * outputs);
         let bytes = pack::tensor_bytes::<f32>(inputs as u32, outputs as u32).expect("a small layer");
@@ -51,36 +55,57 @@ impl Work {
         Self { name, sizes, x: support::numbers(rows * inputs), weights, panels }
     }
 
+    fn work(&self, name: String) -> Work {
+        let weight_bytes = (self.sizes[0] == 1).then_some(self.panels.len());
+        Work { name, macs: self.macs(), weight_bytes }
+    }
+
     fn macs(&self) -> u64 {
         self.sizes.iter().product::<usize>() as u64
     }
 
-    /// This library on each of its backends, then the peers.
-    fn contestants(&self) -> Vec<Contestant<'_>> {
-        let [rows, inputs, outputs] = self.sizes;
-        let out = || vec![0.0; rows * outputs];
+    fn out(&self) -> Vec<f32> {
+        let [rows, _, outputs] = self.sizes;
+        vec![0.0; rows * outputs]
+    }
+
+    /// The product with the weights that are packed already.
+    fn packed(&self, backend: Backend) -> Contestant<'_> {
+        let [_, inputs, outputs] = self.sizes;
         let panels = Panels::<f32>::new(&self.panels, inputs, outputs).expect("packed above");
-        let ours = Backend::available().map(|backend| {
-            let mut out = out();
-            Contestant::new(backend.name(), move || {
-                dense(backend, black_box(&self.x), panels, f32::NEG_INFINITY, &mut out);
-            })
-        });
+        let mut out = self.out();
+        Contestant::new(backend.name(), move || {
+            dense(backend, black_box(&self.x), panels, f32::NEG_INFINITY, &mut out);
+        })
+    }
+
+    /// The product of the plain matrices.
+    fn plain(&self, backend: Backend) -> Contestant<'_> {
+        let (sizes @ (_, inputs, outputs), mut out) = (self.sizes.into(), self.out());
+        let mut packing = AlignedBuf::zeroed(matmul_packing_bytes(inputs, outputs).expect("a small matrix"));
+        Contestant::new(backend.name(), move || {
+            let (a, b) = black_box((&self.x, &self.weights));
+            matmul(backend, a, b, sizes, &mut packing, &mut out).expect("lengths that fit");
+        })
+    }
+
+    /// This library on each of its backends, then the peers.
+    fn contestants<'a>(&'a self, ours: impl Fn(&'a Self, Backend) -> Contestant<'a>) -> Vec<Contestant<'a>> {
         let theirs = PEERS.map(|(name, multiply)| {
-            let mut out = out();
+            let mut out = self.out();
             let product = Product { a: &self.x, b: &self.weights, sizes: self.sizes };
             Contestant::new(name, move || multiply(black_box(product), &mut out))
         });
-        ours.chain(theirs).collect()
+        Backend::available().map(|backend| ours(self, backend)).chain(theirs).collect()
     }
 }
 
 fn history(criterion: &mut Criterion) {
     for (name, sizes) in SHAPES.into_iter().filter(|(name, _)| HISTORY.contains(name)) {
-        let work = Work::new(name, sizes);
-        let mut group = criterion.benchmark_group(&work.name);
-        group.throughput(Throughput::Elements(work.macs()));
-        for mut contestant in work.contestants() {
+        let operands = Operands::new(name, sizes);
+        let mut group = criterion.benchmark_group(&operands.name);
+        group.throughput(Throughput::Elements(operands.macs()));
+        for mut contestant in operands.contestants(Operands::packed) {
             group.bench_function(BenchmarkId::from_parameter(contestant.name), |bencher| {
                 bencher.iter(&mut contestant.run)
             });
@@ -95,8 +120,13 @@ fn main() {
     if support::measuring() {
         let mut table = support::Table::begin();
         for (name, sizes) in SHAPES {
-            let work = Work::new(name, sizes);
-            table.row(&work.name, work.macs(), work.contestants(), &peers::NAMES);
+            let operands = Operands::new(name, sizes);
+            let work = operands.work(operands.name.clone());
+            table.row(&work, operands.contestants(Operands::packed), &peers::NAMES);
+            if PLAIN.contains(&name) {
+                let work = operands.work(format!("{} matmul", operands.name));
+                table.row(&work, operands.contestants(Operands::plain), &peers::NAMES);
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Whole networks and convolution layers on every backend; dense networks also as products of `matrixmultiply`, `gemm`
-//! and `faer`, layer after layer.
+//! and `faer`, layer after layer. Networks with weights of half the size, beside the same networks with whole ones.
 //!
 //! The peers that run convolutional networks are not in Rust, or are too large to build here: `docs/performance.md` has
 //! them.
@@ -9,21 +9,31 @@ mod support;
 use criterion::{BenchmarkId, Criterion};
 use std::hint::black_box;
 use support::peers::{self, PEERS, Peer, Product};
-use support::{Contestant, numbers};
+use support::{Contestant, Work, numbers};
 use thumbnet::blob::{ModelSpec, Tensors, encode, encoded_len};
-use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, Padding, Shape, WeightType};
+use thumbnet::layer::{Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, Padding, Shape, WeightType};
 use thumbnet::{AlignedBuf, Backend, Model};
 
 /// How many images a batch has, and how many of them the scratch memory has room for.
 const BATCHES: [(usize, usize); 3] = [(1, 1), (64, 32), (1000, 32)];
 
-fn dense(outputs: u16, activation: Activation) -> Layer {
-    Layer::Dense(Dense { outputs, activation, weights: WeightType::F32 })
+/// The networks that the table has a second time, with f16 weights.
+const HALF: [&str; 2] = ["A1", "A4"];
+
+fn dense(outputs: u16, activation: Activation, weights: WeightType) -> Layer {
+    Layer::Dense(Dense { outputs, activation, weights })
 }
 
-fn conv(filters: u16, kernel: u8, pool: u8, activation: Activation) -> Layer {
-    let (stride, padding, weights) = ([1, 1], Padding::default(), WeightType::F32);
+fn conv(filters: u16, kernel: u8, pool: u8, activation: Activation, weights: WeightType) -> Layer {
+    let (stride, padding) = ([1, 1], Padding::default());
     Layer::Conv2d(Conv2d { filters, kernel: [kernel; 2], stride, padding, pool: [pool; 2], activation, weights })
+}
+
+/// A depthwise convolution of 3 × 3, with an output of the same size.
+fn depthwise() -> Layer {
+    let padding = Padding { top: 1, bottom: 1, left: 1, right: 1 };
+    let (activation, weights) = (Activation::Relu, WeightType::F32);
+    Layer::DepthwiseConv2d(DepthwiseConv2d { kernel: [3; 2], stride: [1; 2], padding, activation, weights })
 }
 
 /// A model with made-up weights.
@@ -66,23 +76,34 @@ impl Network {
         Self { name, file, tensors, macs, all_dense }
     }
 
+    fn work(&self, name: String, batch: usize) -> Work {
+        let model = Model::load(&self.file).expect("written above");
+        // Convolutions read theirs once for each few windows, batches once for each few images.
+        let read_once = model.layers().filter(|layer| batch == 1 && matches!(layer.layer, Layer::Dense(_)));
+        let weight_bytes = read_once.map(|layer| layer.weight_bytes as usize).reduce(|sum, bytes| sum + bytes);
+        Work { name, macs: self.macs * batch as u64, weight_bytes }
+    }
+
     /// This library on each of its backends, then the peers.
     fn contestants<'a>(&'a self, images: &'a [f32], at_a_time: usize) -> Vec<Contestant<'a>> {
-        let ours = Backend::available().map(|backend| {
-            let model = Model::load(&self.file).expect("written above").with_backend(backend);
-            let mut scratch = AlignedBuf::zeroed(model.scratch_bytes() * at_a_time);
-            let mut outputs = vec![0.0; images.len() / model.input_len() * model.output_len()];
-            Contestant::new(backend.name(), move || match at_a_time {
-                1 => {
-                    black_box(model.run(black_box(images), &mut scratch).is_ok());
-                }
-                _ => {
-                    black_box(model.run_batch(black_box(images), &mut scratch, &mut outputs).is_ok());
-                }
-            })
-        });
+        let ours = Backend::available().map(|backend| self.ours(backend.name(), backend, images, at_a_time));
         let theirs = PEERS.iter().filter(|_| self.all_dense).map(|peer| self.peer(peer, images));
         ours.chain(theirs).collect()
+    }
+
+    /// This library on one of its backends.
+    fn ours<'a>(&'a self, name: &'static str, backend: Backend, images: &'a [f32], at_a_time: usize) -> Contestant<'a> {
+        let model = Model::load(&self.file).expect("written above").with_backend(backend);
+        let mut scratch = AlignedBuf::zeroed(model.scratch_bytes() * at_a_time);
+        let mut outputs = vec![0.0; images.len() / model.input_len() * model.output_len()];
+        Contestant::new(name, move || match at_a_time {
+            1 => {
+                black_box(model.run(black_box(images), &mut scratch).is_ok());
+            }
+            _ => {
+                black_box(model.run_batch(black_box(images), &mut scratch, &mut outputs).is_ok());
+            }
+        })
     }
 
     /// A peer: a product per layer, with the bias, the ReLU and the softmax in plain Rust.
@@ -114,8 +135,10 @@ fn softmax(values: &mut [f32]) {
 }
 
 /// The networks of the peer harness.
-fn networks() -> Vec<Network> {
+fn networks(weights: WeightType) -> Vec<Network> {
     use Activation::{None, Relu, Tanh};
+    let dense = |outputs, activation| dense(outputs, activation, weights);
+    let conv = |filters, kernel, pool, activation| conv(filters, kernel, pool, activation, weights);
     let network = |name, layers: &[Layer]| Network::new(name, Shape::new(28, 28, 1), layers);
     vec![
         network("A0", &[dense(10, None), Layer::Softmax]),
@@ -128,20 +151,22 @@ fn networks() -> Vec<Network> {
 
 /// Single convolution layers.
 fn convolutions() -> Vec<Network> {
-    use Activation::Relu;
+    let conv = |filters, kernel, pool| conv(filters, kernel, pool, Activation::Relu, WeightType::F32);
     let layer = |name, input, layer| Network::new(name, input, &[layer]);
     vec![
-        layer("conv 28x28x1 3x3x16", Shape::new(28, 28, 1), conv(16, 3, 1, Relu)),
-        layer("conv 28x28x1 3x3x16 pool 2", Shape::new(28, 28, 1), conv(16, 3, 2, Relu)),
-        layer("conv 28x28x1 5x5x8 pool 2", Shape::new(28, 28, 1), conv(8, 5, 2, Relu)),
-        layer("conv 13x13x16 3x3x32 pool 2", Shape::new(13, 13, 16), conv(32, 3, 2, Relu)),
-        layer("conv 14x14x32 1x1x64", Shape::new(14, 14, 32), conv(64, 1, 1, Relu)),
+        layer("conv 28x28x1 3x3x16", Shape::new(28, 28, 1), conv(16, 3, 1)),
+        layer("conv 28x28x1 3x3x16 pool 2", Shape::new(28, 28, 1), conv(16, 3, 2)),
+        layer("conv 28x28x1 5x5x8 pool 2", Shape::new(28, 28, 1), conv(8, 5, 2)),
+        layer("conv 13x13x16 3x3x32 pool 2", Shape::new(13, 13, 16), conv(32, 3, 2)),
+        layer("conv 14x14x32 1x1x64", Shape::new(14, 14, 32), conv(64, 1, 1)),
+        layer("depthwise 28x28x16 3x3", Shape::new(28, 28, 16), depthwise()),
+        layer("depthwise 14x14x64 3x3", Shape::new(14, 14, 64), depthwise()),
     ]
 }
 
 fn history(criterion: &mut Criterion) {
     let image = numbers(784);
-    for network in networks() {
+    for network in networks(WeightType::F32) {
         let mut group = criterion.benchmark_group(format!("{} batch 1", network.name));
         for mut contestant in network.contestants(&image, 1) {
             group.bench_function(BenchmarkId::from_parameter(contestant.name), |bencher| {
@@ -153,18 +178,32 @@ fn history(criterion: &mut Criterion) {
 
 fn summary() {
     let mut table = support::Table::begin();
-    for network in networks() {
+    for network in networks(WeightType::F32) {
         for (batch, at_a_time) in BATCHES {
             let images = numbers(784 * batch);
-            let work = format!("{} batch {batch}", network.name);
-            let macs = network.macs * batch as u64;
-            table.row(&work, macs, network.contestants(&images, at_a_time), &peers::NAMES);
+            let work = network.work(format!("{} batch {batch}", network.name), batch);
+            table.row(&work, network.contestants(&images, at_a_time), &peers::NAMES);
         }
     }
+    half_weights(&mut table);
     for layer in convolutions() {
         let model = Model::load(&layer.file).expect("written above");
         let image = numbers(model.input_len());
-        table.row(layer.name, layer.macs, layer.contestants(&image, 1), &peers::NAMES);
+        table.row(&layer.work(layer.name.into(), 1), layer.contestants(&image, 1), &peers::NAMES);
+    }
+}
+
+/// Networks with f16 weights: the peer is the same backend with f32 weights.
+fn half_weights(table: &mut support::Table) {
+    let image = numbers(784);
+    let pairs = networks(WeightType::F16).into_iter().zip(networks(WeightType::F32));
+    for (half, whole) in pairs.filter(|(half, _)| HALF.contains(&half.name)) {
+        let work = half.work(format!("{} batch 1, f16", half.name), 1);
+        for backend in Backend::available() {
+            let contestants = [(&half, backend.name()), (&whole, "its f32")];
+            let contestants = contestants.map(|(network, name)| network.ours(name, backend, &image, 1));
+            table.row(&work, contestants.into(), &["its f32"]);
+        }
     }
 }
 

@@ -1,9 +1,10 @@
-//! What the benches share: contestants timed in turn, peers, the processor's peak, and the table of all three.
+//! What the benches share: contestants timed in turn, peers, the processor's peaks, and the table of all three.
 
 pub(crate) mod peak;
 pub(crate) mod peers;
 
 use criterion::Criterion;
+use peak::{Limit, Peak};
 use std::time::{Duration, Instant};
 
 /// One way of doing the work.
@@ -90,10 +91,20 @@ fn calls_per_sample(run: &mut dyn FnMut()) -> u32 {
     (0..).map(|doublings| 1 << doublings).find(enough).expect("work takes time")
 }
 
+/// What a line of the table is about.
+pub(crate) struct Work {
+    /// What it is called in the table.
+    pub(crate) name: String,
+    /// The number of multiply-adds.
+    pub(crate) macs: u64,
+    /// The bytes of the weights, if each of them is read once.
+    pub(crate) weight_bytes: Option<usize>,
+}
+
 /// The table at the end.
 pub(crate) struct Table {
-    /// The processor's peaks, with the best multiply-adds per second so far.
-    peaks: Vec<(peak::Peak, f64)>,
+    /// The processor's peaks, with the best multiply-adds, or bytes, per second so far.
+    peaks: Vec<(Peak, f64)>,
 }
 
 impl Table {
@@ -102,12 +113,18 @@ impl Table {
         println!(
             "\nleast times of interleaved rounds, one thread; a ratio is of times, so below 1 is faster than the best peer;"
         );
-        println!("the peak is that of the multiply-adds of the backend, measured in the same rounds\n");
+        println!(
+            "the peak is that of the multiply-adds of the backend, measured in the same rounds; so are the bandwidths of"
+        );
+        println!(
+            "the caches, for work that reads each weight once: of the L1 for weights of up to 32 KiB, else of the L2\n"
+        );
         let mut table = Self { peaks: peak::peaks().into_iter().map(|peak| (peak, 0.0)).collect() };
         let times = least_times(&mut table.peak_contestants());
         table.note_peaks(&times);
         for (peak, best) in &table.peaks {
-            println!("{:<34} {:<16} {:>11.1} GFLOP/s", "peak", peak.backend, best * 2e-9);
+            let (best, unit) = peak.limit.in_units(*best);
+            println!("{:<34} {:<16} {best:>11.1} {unit}", peak.limit.name(), peak.backend);
         }
         table
     }
@@ -118,15 +135,13 @@ impl Table {
 
     fn note_peaks(&mut self, times: &[f64]) {
         for ((peak, best), time) in self.peaks.iter_mut().zip(times) {
-            *best = best.max(peak.macs as f64 / time);
+            *best = best.max(peak.amount as f64 / time);
         }
     }
 
     /// Prints a line for each contestant: its least time, its time divided by that of the fastest of the `peers`, and its
-    /// share of the processor's peak.
-    ///
-    /// `macs` is the number of multiply-adds of the work.
-    pub(crate) fn row(&mut self, work: &str, macs: u64, mut contestants: Vec<Contestant<'_>>, peers: &[&str]) {
+    /// shares of the processor's peaks.
+    pub(crate) fn row(&mut self, work: &Work, mut contestants: Vec<Contestant<'_>>, peers: &[&str]) {
         let count = contestants.len();
         contestants.extend(self.peak_contestants());
         let times = least_times(&mut contestants);
@@ -136,10 +151,19 @@ impl Table {
         let best = timed().filter(|(name, _)| peers.contains(name)).min_by(|a, b| a.1.total_cmp(&b.1));
         for (name, time) in timed() {
             let ratio = best.map_or(String::new(), |(peer, least)| format!("{:5.2} × {peer}", time / least));
-            let peak = self.peaks.iter().find(|(peak, _)| peak.backend == name);
-            let share = peak
-                .map_or(String::new(), |(_, peak)| format!("{:4.0} % of the peak", 100.0 * macs as f64 / time / peak));
-            println!("{work:<34} {name:<16} {:>11.2} µs  {ratio:<24}{share}", time * 1e6);
+            let shares = self.shares(work, name, time).join(",");
+            println!("{:<34} {name:<16} {:>11.2} µs  {ratio:<24}{shares}", work.name, time * 1e6);
         }
+    }
+
+    /// How much of a backend's peaks the work takes that it does in `time` seconds. None for peers.
+    fn shares(&self, work: &Work, backend: &str, time: f64) -> Vec<String> {
+        let reads = work.weight_bytes.map(|bytes| (Limit::of_weights(bytes), bytes as f64));
+        let limits = [Some((Limit::Arithmetic, work.macs as f64)), reads];
+        let share = |(limit, amount): (Limit, f64)| {
+            let (_, best) = self.peaks.iter().find(|(peak, _)| peak.backend == backend && peak.limit == limit)?;
+            Some(format!("{:4.0} % of {}", 100.0 * amount / time / best, limit.name()))
+        };
+        limits.into_iter().flatten().filter_map(share).collect()
     }
 }
