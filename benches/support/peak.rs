@@ -49,7 +49,7 @@ pub(crate) struct Peak {
 /// The loops that this processor can run. None but on x86-64.
 pub(crate) fn peaks() -> Vec<Peak> {
     #[cfg(target_arch = "x86_64")]
-    return [x86::AVX2, x86::AVX512]
+    return [x86::avx2(), x86::avx512()]
         .into_iter()
         .flatten()
         .filter(|peak| thumbnet::Backend::from_name(peak.backend).is_some())
@@ -79,7 +79,7 @@ mod x86 {
 
     macro_rules! peaks {
         ($peaks:ident, $backend:literal, $lanes:literal, $features:literal, $splat:ident, $fmadd:ident, $add:ident, $load:ident) => {
-            pub(super) const $peaks: [Peak; 3] = {
+            pub(super) fn $peaks() -> [Peak; 3] {
                 #[target_feature(enable = $features)]
                 fn multiply_add() {
                     let (a, b) = ($splat(black_box(0.5)), $splat(black_box(0.25)));
@@ -115,10 +115,10 @@ mod x86 {
                     // SAFETY: likewise.
                     peak(Limit::L2, bytes, || unsafe { read(&BUFFER[..]) }),
                 ]
-            };
+            }
         };
     }
 
-    peaks!(AVX2, "avx2", 8, "avx2,fma", _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps, _mm256_loadu_ps);
-    peaks!(AVX512, "avx512", 16, "avx512f", _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps, _mm512_loadu_ps);
+    peaks!(avx2, "avx2", 8, "avx2,fma", _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps, _mm256_loadu_ps);
+    peaks!(avx512, "avx512", 16, "avx512f", _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps, _mm512_loadu_ps);
 }

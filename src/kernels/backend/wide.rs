@@ -18,7 +18,7 @@ pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {
 }
 
 /// The conversion of every 64-bit Arm processor.
-#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+#[cfg(target_arch = "aarch64")]
 #[inline(always)]
 fn f32s_from_f16s(halves: [f16; 4]) -> [f32; 4] {
     use core::arch::aarch64::float32x4_t;
@@ -38,7 +38,7 @@ fn f32s_from_f16s(halves: [f16; 4]) -> [f32; 4] {
     unsafe { core::mem::transmute::<float32x4_t, [f32; 4]>(floats) }
 }
 
-#[cfg(not(all(target_arch = "aarch64", target_endian = "little")))]
+#[cfg(not(target_arch = "aarch64"))]
 #[inline(always)]
 fn f32s_from_f16s(halves: [f16; 4]) -> [f32; 4] {
     halves.map(f16::to_f32)
