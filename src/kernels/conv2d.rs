@@ -164,6 +164,17 @@ pub struct ConvKernel<'a, E, W> {
     out: &'a mut [f32],
 }
 
+#[cfg(not(target_os = "none"))]
+impl<'a, W> ConvKernel<'a, u8, W> {
+    /// The same convolution with the values that the bytes stand for; as it is if the buffer is too small for them.
+    pub(super) fn converted(self, buffer: &'a mut [f32]) -> Result<ConvKernel<'a, f32, W>, Self> {
+        let Some(values) = buffer.get_mut(..self.x.values.len()) else { return Err(self) };
+        self.x.convert(values);
+        let Self { geometry, weights, floor, out, .. } = self;
+        Ok(ConvKernel { x: Inputs::plain(values), geometry, weights, floor, out })
+    }
+}
+
 impl<E: Element, W: Weight> Kernel for ConvKernel<'_, E, W> {
     type Output = ();
 

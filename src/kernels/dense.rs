@@ -69,15 +69,19 @@ pub(crate) fn dense_bytes_rows<W: Weight>(
     let mut buffer = [0.0; LEN * ROWS];
     for (x, out) in x.chunks(inputs * ROWS).zip(out.chunks_mut(outputs * ROWS)) {
         let rows = if ROWS == 1 || rows == 1 { 1 } else { x.len() / inputs };
-        for first in (0..inputs).step_by(LEN) {
-            let len = LEN.min(inputs - first);
-            for (values, x) in buffer.chunks_exact_mut(LEN).zip(x.chunks_exact(inputs)) {
+        // A single row has the whole buffer.
+        let row_stride = if rows == 1 { LEN * ROWS } else { LEN };
+        let mut first = 0;
+        while first < inputs {
+            let len = row_stride.min(inputs - first);
+            for (values, x) in buffer.chunks_mut(row_stride.max(1)).zip(x.chunks_exact(inputs)) {
                 let bytes = x.get(first..first + len).unwrap_or_default();
-                values.iter_mut().zip(bytes).for_each(|(value, byte)| *value = f32::from(*byte) * scale + offset);
+                Inputs { values: bytes, scale, offset }.convert(values);
             }
             let floor = if first + len == inputs { floor } else { f32::NEG_INFINITY };
-            let part = Part { x: &buffer, row_stride: LEN, first, len, begin: first == 0, floor };
+            let part = Part { x: &buffer, row_stride, first, len, begin: first == 0, floor };
             dense_part(backend, rows, part, weights, out);
+            first += len;
         }
     }
 }

@@ -55,6 +55,14 @@ impl<'a> Inputs<'a, f32> {
     }
 }
 
+impl<E: Element> Inputs<'_, E> {
+    /// Writes the values to `to`, as many as fit.
+    pub(crate) fn convert(&self, to: &mut [f32]) {
+        let values = self.values.iter().map(|value| value.value(self.scale, self.offset));
+        to.iter_mut().zip(values).for_each(|(to, value)| *to = value);
+    }
+}
+
 /// Sums of `ROWS` rows times `COLUMNS` vectors, in registers.
 pub(crate) type Tile<V, const ROWS: usize, const COLUMNS: usize> = [[V; COLUMNS]; ROWS];
 
