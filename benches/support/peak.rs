@@ -93,9 +93,9 @@ mod x86 {
                 /// Reads `values` until it has read as many as the whole buffer has.
                 #[target_feature(enable = $features)]
                 fn read(values: &[f32]) {
-                    let mut sums = [$splat(0.0); LOADS];
+                    let (values, mut sums) = (black_box(values), [$splat(0.0); LOADS]);
                     for _ in 0..BUFFER.len() / values.len() {
-                        for values in black_box(values).chunks_exact(LOADS * $lanes) {
+                        for values in values.chunks_exact(LOADS * $lanes) {
                             for (sum, values) in sums.iter_mut().zip(values.chunks_exact($lanes)) {
                                 // SAFETY: each chunk has as many values as a vector.
                                 *sum = $add(*sum, unsafe { $load(values.as_ptr()) });
