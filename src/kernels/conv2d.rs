@@ -4,7 +4,7 @@
 //! convolution is the dense layer's inner loop with several runs. A tile's rows are windows: neighbouring ones, or those
 //! that are pooled together.
 
-use super::backend::tile::{Element, Inputs, Operands, Runs, Weights, accumulate};
+use super::backend::tile::{Element, Inputs, Operands, Runs, Weights, accumulate_run, accumulate_windows};
 use super::backend::{Backend, Kernel};
 use super::compiled::Input;
 use super::pack::{Columns, Panels, Weight};
@@ -167,6 +167,7 @@ pub struct ConvKernel<'a, E, W> {
 #[cfg(not(target_os = "none"))]
 impl<'a, W> ConvKernel<'a, u8, W> {
     /// The same convolution with the values that the bytes stand for; as it is if the buffer is too small for them.
+    #[allow(clippy::result_large_err, reason = "it is the kernel itself, unchanged")]
     pub(super) fn converted(self, buffer: &'a mut [f32]) -> Result<ConvKernel<'a, f32, W>, Self> {
         let Some(values) = buffer.get_mut(..self.x.values.len()) else { return Err(self) };
         self.x.convert(values);
@@ -244,9 +245,6 @@ struct Band {
     columns: Range<i32>,
     /// The rows of each window that lie within the input.
     window_rows: Range<i32>,
-    /// How many windows are pooled to an output, and how many outputs fill a tile.
-    pooled: usize,
-    group: usize,
 }
 
 struct Sums<'a, E, T> {
@@ -258,32 +256,16 @@ struct Sums<'a, E, T> {
 }
 
 impl<E: Element, T: Copy> Sums<'_, E, T> {
-    /// Some columns of the whole output.
+    /// Some columns of the whole output, in bands of rows whose windows reach equally far beyond the input above and below.
     #[inline(always)]
     fn map<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
         &self,
         columns: &Columns<'_, W, COLUMNS>,
         out: &mut [f32],
     ) {
-        // With a number of pooled windows that the compiler knows, they stay in registers.
-        match self.geometry.pooled() {
-            1 if V::UNROLL => self.bands::<V, W, WINDOWS, 1, COLUMNS>(columns, out),
-            4 if V::UNROLL => self.bands::<V, W, WINDOWS, 4, COLUMNS>(columns, out),
-            _ => self.bands::<V, W, WINDOWS, ANY, COLUMNS>(columns, out),
-        }
-    }
-
-    /// The output in bands of rows whose windows reach equally far beyond the input above and below.
-    #[inline(always)]
-    fn bands<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const POOLED: usize, const COLUMNS: usize>(
-        &self,
-        columns: &Columns<'_, W, COLUMNS>,
-        out: &mut [f32],
-    ) {
         let Geometry { output_height, output_width, .. } = self.geometry;
-        let pooled = if POOLED == ANY { self.geometry.pooled() as usize } else { POOLED };
-        let group = WINDOWS.checked_div(pooled).unwrap_or(0);
-        let inside = if group == 0 { 0..0 } else { self.geometry.inside() };
+        let pooled = self.geometry.pooled();
+        let inside = if pooled as usize > WINDOWS { 0..0 } else { self.geometry.inside() };
         let mut top = 0;
         while top < output_height {
             let window_rows = self.geometry.common_rows(top);
@@ -297,21 +279,31 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
                     self.border::<V, W, COLUMNS>(columns, [row, column], out);
                 }
             }
-            let band = Band { rows: top..bottom, columns: inside, window_rows, pooled, group };
-            self.band::<V, W, WINDOWS, COLUMNS>(columns, &band, out);
+            let band = Band { rows: top..bottom, columns: inside, window_rows };
+            // With a number of pooled windows that the compiler knows, they stay in registers.
+            match pooled {
+                1 if V::UNROLL && E::UNROLL => self.band::<V, W, WINDOWS, 1, COLUMNS>(columns, &band, out),
+                4 if V::UNROLL && E::UNROLL => self.band::<V, W, WINDOWS, 4, COLUMNS>(columns, &band, out),
+                _ => self.band::<V, W, WINDOWS, ANY, COLUMNS>(columns, &band, out),
+            }
             top = bottom;
         }
     }
 
-    /// A band without its borders: tiles of as many outputs as fill `WINDOWS`, which may go on in the next row.
+    /// A band without its borders: tiles of as many outputs as fill `WINDOWS`, which may go on in the next row. `POOLED`
+    /// windows are pooled to an output.
     #[inline(always)]
-    fn band<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
+    fn band<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const POOLED: usize, const COLUMNS: usize>(
         &self,
         columns: &Columns<'_, W, COLUMNS>,
         band: &Band,
         out: &mut [f32],
     ) {
-        let &Band { pooled, group, .. } = band;
+        let pooled = if POOLED == ANY { self.geometry.pooled() as usize } else { POOLED };
+        let group = WINDOWS.checked_div(pooled).unwrap_or(0);
+        if group == 0 {
+            return;
+        }
         let Geometry { kernel: [_, kw], channels, output_width, .. } = self.geometry;
         let len = kw as usize * channels;
         let first = band.window_rows.start as usize * len;
@@ -373,7 +365,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
             for start in starts.get_mut(group * pooled..).unwrap_or_default() {
                 *start = first.start;
             }
-            let tile = accumulate(self.token, &operands, starts, bias);
+            let tile = accumulate_windows(self.token, &operands, starts, bias);
             for index in 0..group.min(WINDOWS) {
                 let windows = tile.get(index * pooled..(index + 1) * pooled).unwrap_or_default();
                 if let (Some(position), true) = (positions.get(index), index < remaining) {
@@ -449,7 +441,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
                 let start = self.geometry.index_of([row + ky, column + inside.start]);
                 let first = (ky * kw + inside.start) as usize * channels;
                 if let Some(operands) = self.operands(columns, first, 1, inside.len() * channels) {
-                    tile = accumulate(self.token, &operands, [start], tile);
+                    tile = accumulate_run(self.token, &operands, [start], tile);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The fully connected layer: rows of inputs times packed weights.
 
 use super::backend::narrow::accumulate_narrow;
-use super::backend::tile::{Inputs, Operands, Runs, Tile, Weights, accumulate};
+use super::backend::tile::{Inputs, Operands, Runs, Tile, Weights, accumulate_run};
 use super::backend::{Backend, Kernel};
 use super::pack::{Columns, PANEL, Panels, Weight};
 use super::vector::Vector;
@@ -289,7 +289,7 @@ impl<W: Weight> Sums<'_, W> {
             *start += r * row_stride;
         }
         let tile = if begin { [group.bias; ROWS] } else { self.load::<V, ROWS, COLUMNS>(token, group, row) };
-        let tile = accumulate(token, &group.operands, rows, tile);
+        let tile = accumulate_run(token, &group.operands, rows, tile);
         self.store::<V, ROWS, COLUMNS>(&tile, V::splat(token, floor), group.first, row);
     }
 

@@ -23,11 +23,17 @@ impl Load for f16 {
 
 /// What the inner loop can read inputs from.
 pub(crate) trait Element: Copy {
+    /// Whether speed is worth copies of a loop: bytes are read by a model's first layer only, which converts them before
+    /// if it has the room.
+    const UNROLL: bool;
+
     /// The value, given the input specification's scale and offset.
     fn value(self, scale: f32, offset: f32) -> f32;
 }
 
 impl Element for f32 {
+    const UNROLL: bool = true;
+
     #[inline(always)]
     fn value(self, _: f32, _: f32) -> f32 {
         self
@@ -35,6 +41,8 @@ impl Element for f32 {
 }
 
 impl Element for u8 {
+    const UNROLL: bool = false;
+
     #[inline(always)]
     fn value(self, scale: f32, offset: f32) -> f32 {
         f32::from(self) * scale + offset
@@ -106,6 +114,16 @@ impl<'a, V: Vector, E, W, const COLUMNS: usize> Operands<'a, V, E, W, COLUMNS> {
         let fits = weights.columns.iter().all(|column| *column <= last_column);
         fits.then_some(Self { inputs, weights, runs, last_row, vector: PhantomData })
     }
+
+    /// Whether there are enough inputs behind the first of each row.
+    #[inline(always)]
+    fn fit<const ROWS: usize>(&self, rows: [usize; ROWS]) -> bool {
+        let mut last = 0;
+        for row in rows {
+            last = if row > last { row } else { last };
+        }
+        last <= self.last_row
+    }
 }
 
 /// From the first to behind the last of `count` runs of `len` values that begin `pitch` apart; `None` if there are none.
@@ -114,45 +132,63 @@ fn extent(count: usize, pitch: usize, len: usize) -> Option<usize> {
     count.checked_sub(1)?.checked_mul(pitch)?.checked_add(len)
 }
 
-/// The sums of `tile`, each with the products of its row's inputs and its column's weights added.
+/// The sums of `tile`, each with the products of its row's inputs and its column's weights added. The operands have a single
+/// run.
 ///
 /// Vectors may be wider than the panel that they lie in: the lanes beyond it add up what follows in memory, and nobody
 /// looks at them. `rows` are the first inputs of each row; where there are not enough behind one of them, the tile stays
 /// as it is, which the kernels' length checks make unreachable.
 #[inline(always)]
-pub(crate) fn accumulate<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
+pub(crate) fn accumulate_run<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
     operands: &Operands<'_, V, E, W, COLUMNS>,
     rows: [usize; ROWS],
     tile: Tile<V, ROWS, COLUMNS>,
 ) -> Tile<V, ROWS, COLUMNS> {
-    let mut last = 0;
-    for row in rows {
-        last = if row > last { row } else { last };
+    if !operands.fit(rows) {
+        return tile;
     }
-    if last > operands.last_row {
+    let len = operands.runs.len;
+    // The commonest stride, known to the compiler, which then folds it into the addresses.
+    // SAFETY: the rows fit, there is a run, and the sizes are the operands'.
+    unsafe {
+        match operands.weights.stride {
+            PANEL if V::UNROLL => runs(token, operands, rows, 1, len, PANEL, tile),
+            stride => runs(token, operands, rows, 1, len, stride, tile),
+        }
+    }
+}
+
+/// [`accumulate_run`] for any number of runs.
+#[inline(always)]
+pub(crate) fn accumulate_windows<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
+    token: V::Token,
+    operands: &Operands<'_, V, E, W, COLUMNS>,
+    rows: [usize; ROWS],
+    tile: Tile<V, ROWS, COLUMNS>,
+) -> Tile<V, ROWS, COLUMNS> {
+    if !operands.fit(rows) {
         return tile;
     }
     let Runs { count, len, .. } = operands.runs;
-    // The commonest sizes, known to the compiler, which then unrolls the loops and folds the distances.
+    // The commonest sizes, known to the compiler, which then unrolls the loops as well.
     // SAFETY: the rows fit, and the sizes are the operands'.
     unsafe {
         match (count, len, operands.weights.stride) {
-            (3, 3, PANEL) if V::UNROLL => runs(token, operands, rows, 3, 3, PANEL, tile),
-            (5, 5, PANEL) if V::UNROLL => runs(token, operands, rows, 5, 5, PANEL, tile),
-            (1, len, PANEL) if V::UNROLL => runs(token, operands, rows, 1, len, PANEL, tile),
-            (count, len, PANEL) if V::UNROLL => runs(token, operands, rows, count, len, PANEL, tile),
+            (3, 3, PANEL) if V::UNROLL && E::UNROLL => runs(token, operands, rows, 3, 3, PANEL, tile),
+            (5, 5, PANEL) if V::UNROLL && E::UNROLL => runs(token, operands, rows, 5, 5, PANEL, tile),
+            (count, len, PANEL) if V::UNROLL && E::UNROLL => runs(token, operands, rows, count, len, PANEL, tile),
             (count, len, stride) => runs(token, operands, rows, count, len, stride, tile),
         }
     }
 }
 
-/// [`accumulate`] for rows that fit.
+/// [`accumulate_windows`] for rows that fit.
 ///
 /// The tile is a value, not a reference: a reference would have it written to memory for every input.
 ///
 /// # Safety
-/// No row may be behind `last_row`, and `count`, `len` and `stride` must be those of the operands.
+/// The rows must fit, and `len` and `stride` must be those of the operands, and `count` at most theirs.
 #[inline(always)]
 unsafe fn runs<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
