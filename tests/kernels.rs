@@ -564,3 +564,23 @@ fn dense_after_conv2d_reads_rows_columns_channels() {
     let values = signed_vec(&mut rng, network.input_len());
     check_network(&network, &values, &vec![200; values.len()]);
 }
+
+#[test]
+fn every_f16_weight_is_converted_exactly() {
+    let halves: Vec<_> = (0..=u16::MAX).map(half::f16::from_bits).collect();
+    let weights: Vec<_> = halves.iter().map(|half| half.to_f32()).collect();
+    for backend in backends() {
+        for weights in weights.chunks(16) {
+            let mut tensor = AlignedBuf::zeroed(tensor_bytes::<half::f16>(1, 16).expect("small") as usize);
+            pack::<half::f16>(weights, &[], 16, &mut tensor).expect("the lengths fit");
+            let panels = Panels::<half::f16>::new(&tensor, 1, 16).expect("packed just now");
+            let mut found = [0.0; 16];
+            kernels::dense(backend, &[1.0], panels, NO_FLOOR, &mut found);
+            for (found, weight) in found.iter().zip(weights) {
+                // A sum that begins with 0 has no negative zero.
+                let same = *found == *weight || (found.is_nan() && weight.is_nan());
+                assert!(same, "{}: {weight:e} was read as {found:e}", backend.name());
+            }
+        }
+    }
+}

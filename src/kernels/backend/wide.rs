@@ -38,10 +38,22 @@ fn f32s_from_f16s(halves: [f16; 4]) -> [f32; 4] {
     unsafe { core::mem::transmute::<float32x4_t, [f32; 4]>(floats) }
 }
 
+/// With integer vectors: one number after the other would take as long as dozens of multiply-adds.
 #[cfg(not(target_arch = "aarch64"))]
 #[inline(always)]
 fn f32s_from_f16s(halves: [f16; 4]) -> [f32; 4] {
-    halves.map(f16::to_f32)
+    /// The difference of the exponents' biases, as a factor: it makes normal numbers of subnormal ones too.
+    const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23); // 2^112
+    /// The largest finite number, moved to where an f32 has its exponent; and the exponent of infinities and NaN in an f32.
+    const FINITE: i32 = 0x7bff << 13;
+    const SPECIAL: i32 = 0xff << 23;
+    let [a, b, c, d] = halves.map(|half| i32::from(half.to_bits()));
+    let bits = i32x4::new([a, b, c, d]);
+    let magnitude = (bits & i32x4::splat(0x7fff)) << 13u32;
+    let scaled: i32x4 = bytemuck::cast(bytemuck::cast::<i32x4, f32x4>(magnitude) * f32x4::splat(REBIAS));
+    let is_special = magnitude.simd_gt(i32x4::splat(FINITE));
+    let magnitude = scaled | (is_special & (magnitude | i32x4::splat(SPECIAL)));
+    bytemuck::cast(magnitude | ((bits & i32x4::splat(0x8000)) << 16u32))
 }
 
 #[derive(Clone, Copy)]
