@@ -15,6 +15,7 @@ pub(crate) mod max_pool2d;
 pub mod pack;
 #[allow(unsafe_code)] // declares an unsafe method; only the backends implement and call it
 pub(crate) mod vector;
+mod windows;
 
 pub use activation::{exp, sigmoid, softmax, tanh};
 pub use backend::Backend;

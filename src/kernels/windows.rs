@@ -1,0 +1,267 @@
+//! Where the windows of a convolution lie, and the order in which they are computed.
+
+use core::ops::Range;
+
+/// `n`, or the nearer end of `0..=most`. (`clamp` would check its bounds, and could panic.)
+#[inline(always)]
+fn within(n: i32, most: i32) -> i32 {
+    n.max(0).min(most)
+}
+
+/// What decides where the windows lie.
+#[derive(Clone, Copy)]
+pub(super) struct Geometry {
+    pub(super) height: i32,
+    pub(super) width: i32,
+    pub(super) channels: usize,
+    pub(super) kernel: [i32; 2],
+    pub(super) stride: [i32; 2],
+    /// Row and column of the first window; negative where it begins in the padding.
+    pub(super) origin: [i32; 2],
+    pub(super) pool: [i32; 2],
+    /// Rows and positions per row of the output, after pooling.
+    pub(super) output_height: i32,
+    pub(super) output_width: i32,
+}
+
+/// The row and column of a window's first value.
+pub(super) type Corner = [i32; 2];
+
+impl Geometry {
+    pub(super) fn elements(&self) -> usize {
+        self.height as usize * self.width as usize * self.channels
+    }
+
+    pub(super) fn window(&self) -> usize {
+        let [kh, kw] = self.kernel;
+        kh as usize * kw as usize * self.channels
+    }
+
+    /// How many windows are pooled to one output.
+    #[inline(always)]
+    pub(super) fn pooled(&self) -> i32 {
+        let [ph, pw] = self.pool;
+        ph * pw
+    }
+
+    /// The corner of window `index` (row by row) of the windows that are pooled to an output.
+    #[inline(always)]
+    pub(super) fn corner(&self, [row, column]: Corner, index: i32) -> Corner {
+        let ([ph, pw], [sh, sw], [top, left]) = (self.pool, self.stride, self.origin);
+        let down = index.checked_div(pw).unwrap_or(0);
+        let right = index - down * pw;
+        [top + (row * ph + down) * sh, left + (column * pw + right) * sw]
+    }
+
+    /// The rows of a window that lie within the input.
+    #[inline(always)]
+    pub(super) fn rows_inside(&self, row: i32) -> Range<i32> {
+        let [kh, _] = self.kernel;
+        within(-row, kh)..within(self.height - row, kh)
+    }
+
+    /// The columns of a window that lie within the input.
+    #[inline(always)]
+    pub(super) fn columns_inside(&self, column: i32) -> Range<i32> {
+        let [_, kw] = self.kernel;
+        within(-column, kw)..within(self.width - column, kw)
+    }
+
+    /// The output in bands, from the top.
+    #[inline(always)]
+    pub(super) fn band(&self, top: i32) -> Option<Band> {
+        if top >= self.output_height {
+            return None;
+        }
+        let window_rows = self.common_rows(top);
+        let mut bottom = top + 1;
+        while bottom < self.output_height && self.common_rows(bottom) == window_rows {
+            bottom += 1;
+        }
+        let columns = if window_rows.is_empty() { 0..0 } else { self.inside() };
+        Some(Band { rows: top..bottom, columns, window_rows })
+    }
+
+    /// The outputs of a row whose windows lie within the input from left to right.
+    #[inline(always)]
+    fn inside(&self) -> Range<i32> {
+        let ([_, pw], [_, sw], [_, left], [_, kw]) = (self.pool, self.stride, self.origin, self.kernel);
+        // An output's windows begin at `left + column * step` and end `reach` further right.
+        let (step, reach) = (pw * sw, (pw - 1) * sw + kw);
+        let steps_to = |distance: i32| distance.max(0).checked_div(step).unwrap_or(0);
+        let first = steps_to(-left + step - 1).min(self.output_width);
+        let behind = steps_to(self.width - reach - left + step).min(self.output_width).max(first);
+        first..behind
+    }
+
+    /// The rows of the windows of a row of outputs that lie within the input; empty where they are not the same for all
+    /// that are pooled together.
+    #[inline(always)]
+    fn common_rows(&self, row: i32) -> Range<i32> {
+        let [ph, pw] = self.pool;
+        let [top, _] = self.corner([row, 0], 0);
+        let [bottom, _] = self.corner([row, 0], (ph - 1) * pw);
+        let rows = self.rows_inside(top);
+        if rows == self.rows_inside(bottom) { rows } else { 0..0 }
+    }
+
+    /// From the first input of an output to that of the next in the row.
+    #[inline(always)]
+    fn column_distance(&self) -> usize {
+        let ([_, pw], [_, sw]) = (self.pool, self.stride);
+        (pw * sw) as usize * self.channels
+    }
+
+    /// From the first input of an output to that of the one below it.
+    #[inline(always)]
+    fn row_distance(&self) -> usize {
+        let ([ph, _], [sh, _]) = (self.pool, self.stride);
+        (ph * sh * self.width) as usize * self.channels
+    }
+
+    /// The index of a position's first channel. (A position in the padding has none; differences of indices are right.)
+    #[inline(always)]
+    pub(super) fn index_of(&self, [row, column]: Corner) -> usize {
+        ((row * self.width + column) as usize).wrapping_mul(self.channels)
+    }
+}
+
+/// Rows of outputs whose windows reach equally far beyond the input above and below.
+pub(super) struct Band {
+    pub(super) rows: Range<i32>,
+    /// The outputs of each row whose windows lie within the input from left to right; none where the windows that are pooled
+    /// together do not reach equally far.
+    pub(super) columns: Range<i32>,
+    /// The rows of each window that lie within the input.
+    pub(super) window_rows: Range<i32>,
+}
+
+/// A walk through a band without its borders, as many outputs at a time as fill a tile of `WINDOWS`; a tile may go on in the
+/// next row.
+pub(super) struct Walk<const WINDOWS: usize> {
+    /// How many windows are pooled to an output, and how many outputs fill a tile.
+    pooled: usize,
+    group: usize,
+    /// From the first window of a tile to each of the others, if the tile lies within a row.
+    offsets: [usize; WINDOWS],
+    /// From the first input of an output to that of the next, and from behind the last of a row to the first of the next.
+    to_next: usize,
+    to_next_row: usize,
+    /// The values that an output has where it is stored, and those between a row's last output and the next row's first.
+    filters: usize,
+    gap: usize,
+    outputs_per_row: usize,
+    /// The next output: the first input of its first window, where it is stored, and its number in the row.
+    start: usize,
+    position: usize,
+    column: usize,
+    remaining: usize,
+}
+
+/// Where a tile of a walk lies.
+pub(super) struct Place<const WINDOWS: usize> {
+    /// The first input of each window. Windows that are too many repeat others.
+    pub(super) starts: [usize; WINDOWS],
+    /// Where each output is stored.
+    pub(super) positions: [usize; WINDOWS],
+    /// The number of outputs.
+    pub(super) outputs: usize,
+}
+
+impl<const WINDOWS: usize> Walk<WINDOWS> {
+    /// `pooled` windows are pooled to an output of `filters` values.
+    #[inline(always)]
+    pub(super) fn new(geometry: &Geometry, band: &Band, pooled: usize, filters: usize) -> Self {
+        let first = [band.rows.start, band.columns.start];
+        let [top, left] = geometry.corner(first, 0);
+        let to_next = geometry.column_distance();
+        let mut offsets = [0; WINDOWS];
+        for (window, offset) in offsets.iter_mut().enumerate() {
+            let output = window.checked_div(pooled).unwrap_or(0);
+            let corner = geometry.index_of(geometry.corner(first, (window - output * pooled) as i32));
+            let from_first = corner.wrapping_sub(geometry.index_of([top, left]));
+            *offset = from_first.wrapping_add(output.wrapping_mul(to_next));
+        }
+        let outputs_per_row = band.columns.len();
+        Self {
+            pooled,
+            group: WINDOWS.checked_div(pooled).unwrap_or(0),
+            offsets,
+            to_next,
+            to_next_row: geometry.row_distance().wrapping_sub(to_next.wrapping_mul(outputs_per_row)),
+            filters,
+            gap: (geometry.output_width as usize).wrapping_sub(outputs_per_row).wrapping_mul(filters),
+            outputs_per_row,
+            start: geometry.index_of([top + band.window_rows.start, left]),
+            position: (band.rows.start * geometry.output_width + band.columns.start) as usize * filters,
+            column: 0,
+            remaining: band.rows.len() * outputs_per_row,
+        }
+    }
+
+    /// The next tile.
+    #[inline(always)]
+    pub(super) fn next(&mut self) -> Option<Place<WINDOWS>> {
+        if self.remaining == 0 || self.group == 0 {
+            return None;
+        }
+        let mut place = Place {
+            starts: self.offsets,
+            positions: [self.position; WINDOWS],
+            outputs: self.group.min(self.remaining),
+        };
+        let first = self.start;
+        if self.column + self.group <= self.outputs_per_row {
+            self.place_in_row(&mut place);
+        } else {
+            self.place_across_rows(&mut place);
+        }
+        // Windows beyond the last whole output of a tile repeat its first.
+        for start in place.starts.get_mut(self.group * self.pooled..).unwrap_or_default() {
+            *start = first;
+        }
+        self.remaining -= place.outputs;
+        Some(place)
+    }
+
+    #[inline(always)]
+    fn place_in_row(&mut self, place: &mut Place<WINDOWS>) {
+        for start in &mut place.starts {
+            *start = start.wrapping_add(self.start);
+        }
+        for (index, position) in place.positions.iter_mut().enumerate() {
+            *position += index * self.filters;
+        }
+        self.advance(self.group);
+    }
+
+    #[inline(always)]
+    fn place_across_rows(&mut self, place: &mut Place<WINDOWS>) {
+        for index in 0..self.group.min(WINDOWS) {
+            let shift = self.start.wrapping_sub(index.wrapping_mul(self.to_next));
+            for start in place.starts.get_mut(index * self.pooled..(index + 1) * self.pooled).unwrap_or_default() {
+                *start = start.wrapping_add(shift);
+            }
+            if let Some(position) = place.positions.get_mut(index) {
+                *position = self.position;
+            }
+            // A last tile that is not full repeats the last output.
+            if index + 1 < self.remaining {
+                self.advance(1);
+            }
+        }
+    }
+
+    /// Goes on by `count` outputs, at most to the end of the row.
+    #[inline(always)]
+    fn advance(&mut self, count: usize) {
+        self.start = self.start.wrapping_add(self.to_next.wrapping_mul(count));
+        self.position += count * self.filters;
+        self.column += count;
+        if self.column == self.outputs_per_row {
+            self.start = self.start.wrapping_add(self.to_next_row);
+            self.position += self.gap;
+            self.column = 0;
+        }
+    }
+}
