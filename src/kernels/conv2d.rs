@@ -197,11 +197,21 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         out: &mut [f32],
     ) {
         let floor = V::splat(self.token, self.floor);
-        let end = position + self.filters;
-        for (c, sum) in sums.iter().enumerate() {
-            // The last vector may reach beyond the filters.
-            let begin = position + columns.first + c * V::LANES;
-            floor.max(*sum).store(out.get_mut(begin..end.min(begin + V::LANES)).unwrap_or_default());
+        // The last vector may reach beyond the filters.
+        let width = (self.filters - columns.first).min(COLUMNS * V::LANES);
+        let Some(out) = out.get_mut(position + columns.first..) else { return };
+        match out.get_mut(..COLUMNS * V::LANES) {
+            Some(full) if width == COLUMNS * V::LANES => {
+                for (sum, to) in sums.iter().zip(full.chunks_exact_mut(V::LANES)) {
+                    floor.max(*sum).store(to);
+                }
+            }
+            _ => {
+                let part = out.get_mut(..width).unwrap_or_default();
+                for (sum, to) in sums.iter().zip(part.chunks_mut(V::LANES)) {
+                    floor.max(*sum).store(to);
+                }
+            }
         }
     }
 
