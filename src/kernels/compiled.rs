@@ -102,15 +102,12 @@ impl Input for u8 {
     fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>) {
         // A byte is part of many windows: it is converted once, if there is room. On a microcontroller's stack there is none.
         #[cfg(not(target_os = "none"))]
-        {
-            let mut buffer = [0.0; 4096];
-            let kernel = match kernel.converted(&mut buffer) {
-                Ok(kernel) => return W::conv2d(backend, kernel),
-                Err(kernel) => kernel,
-            };
-            W::conv2d_bytes(backend, kernel);
-        }
-        #[cfg(target_os = "none")]
+        let mut buffer = [0.0; 4096];
+        #[cfg(not(target_os = "none"))]
+        let kernel = match kernel.converted(&mut buffer) {
+            Ok(kernel) => return W::conv2d(backend, kernel),
+            Err(kernel) => kernel,
+        };
         W::conv2d_bytes(backend, kernel);
     }
 

@@ -6,6 +6,7 @@ use super::backend::{Backend, Kernel};
 use super::compiled::Input;
 use super::pack::{Columns, Panels, Weight};
 use super::vector::Vector;
+use super::windows::within;
 use crate::layer::{DepthwiseConv2d, Shape};
 use core::ops::Range;
 
@@ -55,9 +56,7 @@ impl Side {
     #[inline(always)]
     fn taps(&self, window: i32) -> Range<i32> {
         let start = self.start(window);
-        // (`clamp` would check its bounds, and could panic.)
-        let within = |tap: i32| tap.max(0).min(self.kernel);
-        within(-start)..within(self.len - start)
+        within(-start, self.kernel)..within(self.len - start, self.kernel)
     }
 
     /// Whether all of a window lies within the input.

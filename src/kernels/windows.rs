@@ -4,7 +4,7 @@ use core::ops::Range;
 
 /// `n`, or the nearer end of `0..=most`. (`clamp` would check its bounds, and could panic.)
 #[inline(always)]
-fn within(n: i32, most: i32) -> i32 {
+pub(super) fn within(n: i32, most: i32) -> i32 {
     n.max(0).min(most)
 }
 
