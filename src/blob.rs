@@ -5,10 +5,11 @@
 
 use crate::align::{Aligned, misalignment};
 use crate::error::{EncodeError, HeaderError, LoadError};
-use crate::kernels::{Panels, pack};
-use crate::layer::{InputSpec, Layer, MAX_LAYERS, WeightType};
+use crate::kernels::int8::tensor::Int8Tensor;
+use crate::kernels::{Panels, int8, pack};
+use crate::layer::{Activation, ElementType, InputSpec, Layer, MAX_LAYERS, WeightType};
 use crate::ops;
-use crate::plan::{Plan, PlanError, Steps};
+use crate::plan::{Plan, PlanError, Step, Steps};
 use half::f16;
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +21,6 @@ pub const VERSION: u16 = 1;
 pub const PREFIX_BYTES: usize = 40;
 /// The most bytes that the labels may have together, separators included.
 pub const MAX_LABEL_BYTES: usize = 4096;
-/// The most members that the format has room for; this version of the library runs models with one.
-pub const MAX_MEMBERS: usize = 16;
 
 /// The parts of a file that its checksum covers: all but the checksum itself.
 const CHECKSUM: core::ops::Range<usize> = 8..12;
@@ -123,18 +122,59 @@ pub fn checksum(blob: &[u8]) -> u32 {
     digest.finalize()
 }
 
-/// What stands between the prefix and the weights.
+/// What stands between the prefix and the layers.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header<'b> {
     input: InputSpec,
     /// The class labels, separated by line breaks; empty for a model without labels.
     labels: &'b str,
     /// How many layers each member has.
-    members: heapless::Vec<u8, MAX_MEMBERS>,
-    /// The layers of all members.
-    layers: heapless::Vec<Layer, MAX_LAYERS>,
-    /// Zeros, so that the weights that follow are aligned.
-    padding: &'b [u8],
+    members: &'b [u8],
+}
+
+/// The layers of a blob, which stay there: decoded one by one, whenever they are needed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layers<'b> {
+    bytes: &'b [u8],
+    count: u8,
+}
+
+impl<'b> Layers<'b> {
+    /// Decodes a list of layers, and returns it and what follows it.
+    fn take(bytes: &'b [u8]) -> Result<(Self, &'b [u8]), LoadError> {
+        let (count, bytes) = take::<u32>(bytes)?;
+        let count = u8::try_from(count).ok().filter(|count| usize::from(*count) <= MAX_LAYERS);
+        let mut layers = Self { bytes, count: count.ok_or(LoadError::MalformedHeader)? };
+        let found = layers;
+        while layers.count > 0 {
+            layers.next().ok_or(LoadError::MalformedHeader)?;
+        }
+        Ok((found, layers.bytes))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+}
+
+impl Iterator for Layers<'_> {
+    type Item = Layer;
+
+    fn next(&mut self) -> Option<Layer> {
+        self.count = self.count.checked_sub(1)?;
+        let (layer, rest) = take_layer(self.bytes)?;
+        self.bytes = rest;
+        Some(layer)
+    }
+}
+
+#[inline(never)]
+fn take_layer(bytes: &[u8]) -> Option<(Layer, &[u8])> {
+    postcard::take_from_bytes(bytes).ok()
+}
+
+fn take<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<(T, &'b [u8]), LoadError> {
+    postcard::take_from_bytes(bytes).map_err(|_| LoadError::MalformedHeader)
 }
 
 /// A blob, validated and taken apart.
@@ -142,7 +182,7 @@ struct Header<'b> {
 pub(crate) struct Parsed<'b> {
     pub(crate) input: InputSpec,
     pub(crate) labels: &'b str,
-    pub(crate) layers: heapless::Vec<Layer, MAX_LAYERS>,
+    pub(crate) layers: Layers<'b>,
     pub(crate) weights: &'b [u8],
     pub(crate) plan: Plan,
 }
@@ -152,14 +192,16 @@ pub(crate) fn parse(blob: &[u8]) -> Result<Parsed<'_>, LoadError> {
     let prefix = Prefix::read(blob)?;
     check_envelope(blob, &prefix)?;
     let behind_prefix = blob.get(PREFIX_BYTES..).unwrap_or_default();
-    let (header, rest) =
-        postcard::take_from_bytes::<Header<'_>>(behind_prefix).map_err(|_| LoadError::MalformedHeader)?;
-    let (weights, rest) = postcard::take_from_bytes::<&[u8]>(rest).map_err(|_| LoadError::MalformedHeader)?;
-    check_header(&header)?;
+    let (header, rest) = take::<Header<'_>>(behind_prefix)?;
+    let (layers, rest) = Layers::take(rest)?;
+    // Zeros, so that the weights that follow are aligned.
+    let (padding, rest) = take::<&[u8]>(rest)?;
+    let (weights, rest) = take::<&[u8]>(rest)?;
+    check_header(&header, layers.len(), padding)?;
     if !rest.is_empty() {
         return Err(LoadError::InvalidHeader(HeaderError::TrailingBytes));
     }
-    let plan = Plan::new(header.input.shape, &header.layers).map_err(|error| match error {
+    let plan = Plan::new(header.input.shape, layers).map_err(|error| match error {
         PlanError::Input => LoadError::InvalidHeader(HeaderError::InputShape),
         PlanError::Layer(index, error) => LoadError::InvalidLayer { index, error },
     })?;
@@ -168,7 +210,7 @@ pub(crate) fn parse(blob: &[u8]) -> Result<Parsed<'_>, LoadError> {
         return Err(LoadError::WrongWeightLength { found: weights.len(), expected: plan.weight_bytes as usize });
     }
     check_promises(&prefix, &plan, (blob.len() - weights.len()) as u32)?;
-    Ok(Parsed { input: header.input, labels: header.labels, layers: header.layers, weights, plan })
+    Ok(Parsed { input: header.input, labels: header.labels, layers, weights, plan })
 }
 
 /// Everything that can be checked before decoding: length, alignment, checksum, and whether the operations are known.
@@ -192,17 +234,16 @@ fn check_envelope(blob: &[u8], prefix: &Prefix) -> Result<(), LoadError> {
     }
 }
 
-fn check_header(header: &Header<'_>) -> Result<(), LoadError> {
-    let layers = header.layers.len();
+fn check_header(header: &Header<'_>, layers: usize, padding: &[u8]) -> Result<(), LoadError> {
     let error = if !(header.input.scale.is_finite() && header.input.offset.is_finite()) {
         HeaderError::InputScale
     } else if header.labels.len() > MAX_LABEL_BYTES {
         HeaderError::Labels
     } else if layers == 0 {
         HeaderError::NoLayers
-    } else if !matches!(header.members.as_slice(), [one] if usize::from(*one) == layers) {
+    } else if !matches!(header.members, [one] if usize::from(*one) == layers) {
         HeaderError::Members
-    } else if header.padding.len() >= crate::ALIGNMENT || header.padding.iter().any(|byte| *byte != 0) {
+    } else if padding.len() >= crate::ALIGNMENT || padding.iter().any(|byte| *byte != 0) {
         HeaderError::Padding
     } else {
         return Ok(());
@@ -277,6 +318,8 @@ pub enum PackedTensor<'b> {
     F32(Panels<'b, f32>),
     /// Half-precision weights.
     F16(Panels<'b, f16>),
+    /// 8-bit weights.
+    Int8(Int8Tensor<'b>),
 }
 
 impl<'b> PackedTensor<'b> {
@@ -286,6 +329,7 @@ impl<'b> PackedTensor<'b> {
         match self {
             Self::F32(panels) => panels.inputs(),
             Self::F16(panels) => panels.inputs(),
+            Self::Int8(tensor) => tensor.inputs(),
         }
     }
 
@@ -295,24 +339,29 @@ impl<'b> PackedTensor<'b> {
         match self {
             Self::F32(panels) => panels.outputs(),
             Self::F16(panels) => panels.outputs(),
+            Self::Int8(tensor) => tensor.outputs(),
         }
     }
 
-    /// The weight of one input for one output; `None` if there is no such input or output.
+    /// The weight of one input for one output, for int8 in steps of the output's scale; `None` if there is no such input or
+    /// output.
     #[must_use]
     pub fn weight(&self, input: usize, output: usize) -> Option<f32> {
         match self {
             Self::F32(panels) => panels.weight(input, output),
             Self::F16(panels) => panels.weight(input, output),
+            Self::Int8(tensor) => tensor.weight(input, output).map(f32::from),
         }
     }
 
-    /// The biases, `[outputs]`; zeros if the layer was written without any.
+    /// The bias of one output, zero if the layer was written without any, for int8 in steps of the sum; `None` if there is no
+    /// such output.
     #[must_use]
-    pub const fn bias(&self) -> &'b [f32] {
+    pub fn bias(&self, output: usize) -> Option<f32> {
         match self {
-            Self::F32(panels) => panels.bias(),
-            Self::F16(panels) => panels.bias(),
+            Self::F32(panels) => panels.bias().get(output).copied(),
+            Self::F16(panels) => panels.bias().get(output).copied(),
+            Self::Int8(tensor) => tensor.bias().get(output).map(|bias| *bias as f32),
         }
     }
 }
@@ -340,27 +389,26 @@ fn stored_labels(spec: &ModelSpec<'_>, outputs: u32) -> Result<Labels, EncodeErr
     Ok(stored)
 }
 
-fn header<'a>(spec: &ModelSpec<'a>, labels: &'a str, padding: &'a [u8]) -> Result<Header<'a>, EncodeError> {
-    let count = EncodeError::LayerCount { found: spec.layers.len() };
-    let layers = heapless::Vec::from_slice(spec.layers).map_err(|_| count)?;
-    let members = heapless::Vec::from_slice(&[spec.layers.len() as u8]).map_err(|_| count)?;
-    Ok(Header { input: spec.input, labels, members, layers, padding })
+/// What a writer puts between the prefix and the length of the weights: the header, the layers, and zeros.
+fn front<'a>(spec: &ModelSpec<'a>, labels: &'a str, members: &'a [u8], padding: &'a [u8]) -> impl Serialize + 'a {
+    (Header { input: spec.input, labels, members }, spec.layers, padding)
 }
 
 fn layout(spec: &ModelSpec<'_>) -> Result<(Layout, Labels), EncodeError> {
-    if spec.layers.is_empty() {
-        return Err(EncodeError::LayerCount { found: 0 });
+    if spec.layers.is_empty() || spec.layers.len() > MAX_LAYERS {
+        return Err(EncodeError::LayerCount { found: spec.layers.len() });
     }
     if !(spec.input.scale.is_finite() && spec.input.offset.is_finite()) {
         return Err(EncodeError::InputScale);
     }
-    let plan = Plan::new(spec.input.shape, spec.layers).map_err(|error| match error {
+    let plan = Plan::new(spec.input.shape, spec.layers.iter().copied()).map_err(|error| match error {
         PlanError::Input => EncodeError::InputShape,
         PlanError::Layer(index, error) => EncodeError::InvalidLayer { index, error },
     })?;
     let labels = stored_labels(spec, plan.output_len)?;
     let size = |bytes: Result<usize, _>| bytes.map_err(|_| EncodeError::BufferTooSmall);
-    let header = size(postcard::experimental::serialized_size(&header(spec, &labels, &[])?))?;
+    let members = [spec.layers.len() as u8];
+    let header = size(postcard::experimental::serialized_size(&front(spec, &labels, &members, &[])))?;
     let length = size(postcard::experimental::serialized_size(&plan.weight_bytes))?;
     let unpadded = PREFIX_BYTES + header + length;
     let weights_offset = unpadded.next_multiple_of(crate::ALIGNMENT);
@@ -410,13 +458,41 @@ pub fn encode<'o>(
     tensors: &[Tensors<'_>],
     out: &'o mut Aligned<[u8]>,
 ) -> Result<&'o [u8], EncodeError> {
+    write(spec, tensors, &[], out)
+}
+
+/// [`encode`] for a model with int8 weights.
+///
+/// The weights of each output are rounded to -127..=127 steps, the largest of them to 127. `scales` holds one number for
+/// each entry of `tensors`: the value of one step of the activations that the layer makes, such as a 127th of the largest of
+/// them that is to be told apart from larger ones. It does not matter for the last layer, whose outputs are f32, nor for tanh
+/// and sigmoid, whose largest value is known. A layer whose sums would be too coarse for its scale gets a larger one.
+///
+/// # Errors
+/// As [`encode`]; [`EncodeError::Scale`] if a scale is not a positive number, or makes sums that do not fit into 32 bits.
+pub fn encode_int8<'o>(
+    spec: &ModelSpec<'_>,
+    tensors: &[Tensors<'_>],
+    scales: &[f32],
+    out: &'o mut Aligned<[u8]>,
+) -> Result<&'o [u8], EncodeError> {
+    write(spec, tensors, scales, out)
+}
+
+fn write<'o>(
+    spec: &ModelSpec<'_>,
+    tensors: &[Tensors<'_>],
+    scales: &[f32],
+    out: &'o mut Aligned<[u8]>,
+) -> Result<&'o [u8], EncodeError> {
     let (layout, labels) = layout(spec)?;
     let out = out.0.get_mut(..layout.file_bytes).ok_or(EncodeError::BufferTooSmall)?;
-    let header = header(spec, &labels, zeros(layout.padding))?;
+    let members = [spec.layers.len() as u8];
+    let front = front(spec, &labels, &members, zeros(layout.padding));
     let behind_prefix = out.get_mut(PREFIX_BYTES..layout.weights_offset).ok_or(EncodeError::BufferTooSmall)?;
-    postcard::to_slice(&(header, layout.plan.weight_bytes), behind_prefix).map_err(|_| EncodeError::BufferTooSmall)?;
+    postcard::to_slice(&(front, layout.plan.weight_bytes), behind_prefix).map_err(|_| EncodeError::BufferTooSmall)?;
     let weights = out.get_mut(layout.weights_offset..).unwrap_or_default();
-    pack_tensors(spec, tensors, weights)?;
+    pack_tensors(spec, tensors, scales, weights)?;
     let mut prefix = Prefix {
         checksum: 0,
         file_bytes: layout.file_bytes as u32,
@@ -438,26 +514,53 @@ fn zeros(count: usize) -> &'static [u8] {
     ZEROS.get(..count).unwrap_or_default()
 }
 
-fn pack_tensors(spec: &ModelSpec<'_>, tensors: &[Tensors<'_>], section: &mut [u8]) -> Result<(), EncodeError> {
-    let mut rest = tensors.iter();
+fn pack_tensors(
+    spec: &ModelSpec<'_>,
+    tensors: &[Tensors<'_>],
+    scales: &[f32],
+    section: &mut [u8],
+) -> Result<(), EncodeError> {
+    let mut rest = tensors.iter().zip(scales.iter().map(Some).chain(core::iter::repeat(None)));
     let count = EncodeError::TensorCount { found: tensors.len() };
-    for (index, step) in Steps::new(spec.input.shape, spec.layers).enumerate() {
+    // The value of one step of the int8 activations that the next layer reads.
+    let mut input_scale = 1.0;
+    for (index, step) in Steps::new(spec.input.shape, spec.layers.iter().copied()).enumerate() {
         let step = step.map_err(|error| EncodeError::InvalidLayer { index, error })?;
+        if let Layer::Quantize(quantize) = step.layer {
+            input_scale = 1.0 / quantize.inverse_scale;
+        }
         let Some((inputs, outputs)) = step.layer.weight_matrix(step.input) else { continue };
-        let tensor = rest.next().ok_or(count)?;
+        let (tensor, scale) = rest.next().ok_or(count)?;
         let start = step.tensor_offset as usize;
         let bytes = section.get_mut(start..start + step.tensor_bytes as usize).ok_or(EncodeError::BufferTooSmall)?;
         let shape = EncodeError::TensorShape { index };
-        if tensor.weights.len() != inputs as usize * outputs as usize {
+        let bias_fits = tensor.bias.is_empty() || tensor.bias.len() == outputs as usize;
+        if tensor.weights.len() != inputs as usize * outputs as usize || !bias_fits {
             return Err(shape);
         }
         match step.layer.weight_type() {
-            Some(WeightType::F16) => pack::pack::<f16>(tensor.weights, tensor.bias, outputs as usize, bytes),
-            _ => pack::pack::<f32>(tensor.weights, tensor.bias, outputs as usize, bytes),
+            Some(WeightType::Int8(packing)) => {
+                let sums = step.layer.sums(step.input).ok_or(shape)?;
+                let scales = int8::tensor::Scales { input: input_scale, output: output_steps(&step, scale) };
+                let packed = int8::tensor::pack(tensor.weights, tensor.bias, sums, packing, scales, bytes);
+                input_scale = packed.ok_or(EncodeError::Scale { index })?;
+            }
+            Some(WeightType::F16) => {
+                pack::pack::<f16>(tensor.weights, tensor.bias, outputs as usize, bytes).ok_or(shape)?
+            }
+            _ => pack::pack::<f32>(tensor.weights, tensor.bias, outputs as usize, bytes).ok_or(shape)?,
         }
-        .ok_or(shape)?;
     }
     if rest.next().is_some() { Err(count) } else { Ok(()) }
+}
+
+fn output_steps(step: &Step, scale: Option<&f32>) -> int8::tensor::Output {
+    use int8::tensor::Output;
+    match (step.layer.activation(), step.output_type) {
+        (Activation::Tanh | Activation::Sigmoid, _) => Output::Lookup,
+        (_, ElementType::F32) => Output::F32,
+        (_, ElementType::Int8) => Output::Int8(scale.copied().unwrap_or(f32::NAN)),
+    }
 }
 
 /// The prefix of a file that [`include_model!`](crate::include_model) includes; a compile error if it is not a model.

@@ -243,6 +243,12 @@ pub enum EncodeError {
         /// The layer's index, counted from 0.
         index: usize,
     },
+    /// The scale of an int8 layer's outputs is missing or no positive number, or the layer's sums leave the range of the
+    /// arithmetic.
+    Scale {
+        /// The layer's index, counted from 0.
+        index: usize,
+    },
     /// The blob does not fit into the output buffer, or into 4 GiB.
     BufferTooSmall,
 }
@@ -264,6 +270,9 @@ impl fmt::Display for EncodeError {
             Self::TensorCount { found } => write!(f, "{found} tensors are not one for each layer with weights"),
             Self::TensorShape { index } => {
                 write!(f, "the weights or biases of layer {index} are not as many as it has")
+            }
+            Self::Scale { index } => {
+                write!(f, "layer {index} has no scale for its outputs, or sums that int8 arithmetic cannot hold")
             }
             Self::BufferTooSmall => f.write_str("the model does not fit into the buffer"),
         }

@@ -1,5 +1,6 @@
 //! What a layer is: its descriptor in the blob, the shape it makes, its tensor and its cost.
 
+use crate::kernels::int8::tensor::{self as int8_tensor, Sums};
 use crate::kernels::pack;
 use crate::ops;
 use half::f16;
@@ -91,6 +92,11 @@ pub enum WeightType {
     F32,
     /// IEEE 754 half precision: half the flash. Sums are in single precision, and so are the biases.
     F16,
+    /// 8-bit integers, with a scale for each output: a quarter of the flash, and integer arithmetic throughout.
+    Int8(
+        /// The order in which they lie.
+        Packing,
+    ),
 }
 
 impl WeightType {
@@ -98,7 +104,88 @@ impl WeightType {
         match self {
             Self::F32 => ops::WEIGHTS_F32,
             Self::F16 => ops::WEIGHTS_F16,
+            Self::Int8(Packing::Grouped) => ops::WEIGHTS_INT8_GROUPED,
+            Self::Int8(Packing::Folded) => ops::WEIGHTS_INT8_FOLDED,
         }
+    }
+
+    /// The type of the activations that a layer with such weights reads.
+    const fn input_type(self) -> ElementType {
+        match self {
+            Self::F32 | Self::F16 => ElementType::F32,
+            Self::Int8(_) => ElementType::Int8,
+        }
+    }
+}
+
+/// How int8 weights are packed. Every backend runs both, with the same results to the last bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Packing {
+    /// Panels of sixteen outputs, four inputs of each side by side: for the dot products of desktop processors.
+    Grouped,
+    /// Panels of four outputs, two weights folded into each half-word: for microcontrollers.
+    Folded,
+}
+
+/// The type of the values between two layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElementType {
+    /// IEEE 754 single precision.
+    F32,
+    /// Integers `q` between -127 and 127 that stand for `q * scale`.
+    Int8,
+}
+
+impl ElementType {
+    /// The size of a value, in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Self::F32 => 4,
+            Self::Int8 => 1,
+        }
+    }
+}
+
+/// Turns the input into int8 activations. The first layer of every int8 model, and of no other.
+///
+/// A value `x` becomes the integer nearest to `x * inverse_scale`, a byte `b` becomes
+/// `(b * byte_multiplier + byte_offset + 2^15) >> 16`; both are bounded to -127..=127.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantize {
+    /// Steps per unit: 127 for values between -1 and 1.
+    pub inverse_scale: f32,
+    /// Steps per unit of a byte, times 2^16; from 0 to [`Quantize::LARGEST_MULTIPLIER`].
+    pub byte_multiplier: u32,
+    /// The steps of byte 0, times 2^16; at most [`Quantize::LARGEST_OFFSET`] on either side.
+    pub byte_offset: i32,
+}
+
+impl Quantize {
+    /// The largest [`byte_multiplier`](Self::byte_multiplier).
+    pub const LARGEST_MULTIPLIER: u32 = 1 << 22;
+    /// The largest [`byte_offset`](Self::byte_offset), and minus the smallest.
+    pub const LARGEST_OFFSET: i32 = 1 << 29;
+
+    /// The quantisation of `input` to steps of `scale`; `None` if it is out of range.
+    #[must_use]
+    pub fn new(input: &InputSpec, scale: f32) -> Option<Self> {
+        let steps = |value: f32| f64::from(value) / f64::from(scale) * 65_536.0;
+        // (Rounded by hand: `f64::round` is not in `core` everywhere.)
+        let nearest = |value: f64| (value + if value < 0.0 { -0.5 } else { 0.5 }) as i64;
+        let quantize = Self {
+            inverse_scale: 1.0 / scale,
+            byte_multiplier: u32::try_from(nearest(steps(input.scale))).ok()?,
+            byte_offset: i32::try_from(nearest(steps(input.offset))).ok()?,
+        };
+        quantize.is_possible().then_some(quantize)
+    }
+
+    const fn is_possible(&self) -> bool {
+        self.inverse_scale.is_finite()
+            && self.inverse_scale > 0.0
+            && self.byte_multiplier <= Self::LARGEST_MULTIPLIER
+            && self.byte_offset.unsigned_abs() <= Self::LARGEST_OFFSET as u32
     }
 }
 
@@ -178,7 +265,7 @@ pub struct MaxPool2d {
 /// One layer of a model, as the blob describes it.
 ///
 /// Weights are not part of it: they follow in the blob's weight section, in the order of the layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Layer {
     /// A fully connected layer.
     Dense(Dense),
@@ -190,6 +277,8 @@ pub enum Layer {
     Softmax,
     /// A 2-D convolution of each channel by itself.
     DepthwiseConv2d(DepthwiseConv2d),
+    /// From values, or bytes, to int8 activations.
+    Quantize(Quantize),
 }
 
 impl Layer {
@@ -202,6 +291,7 @@ impl Layer {
             Self::MaxPool2d(_) => "max_pool2d",
             Self::Softmax => "softmax",
             Self::DepthwiseConv2d(_) => "depthwise_conv2d",
+            Self::Quantize(_) => "quantize",
         }
     }
 
@@ -212,7 +302,7 @@ impl Layer {
             Self::Dense(dense) => dense.activation,
             Self::Conv2d(conv) => conv.activation,
             Self::DepthwiseConv2d(conv) => conv.activation,
-            Self::MaxPool2d(_) | Self::Softmax => Activation::None,
+            Self::MaxPool2d(_) | Self::Softmax | Self::Quantize(_) => Activation::None,
         }
     }
 
@@ -223,7 +313,7 @@ impl Layer {
             Self::Dense(dense) => Some(dense.weights),
             Self::Conv2d(conv) => Some(conv.weights),
             Self::DepthwiseConv2d(conv) => Some(conv.weights),
-            Self::MaxPool2d(_) | Self::Softmax => None,
+            Self::MaxPool2d(_) | Self::Softmax | Self::Quantize(_) => None,
         }
     }
 
@@ -235,6 +325,7 @@ impl Layer {
             Self::MaxPool2d(_) => ops::MAX_POOL2D,
             Self::Softmax => ops::SOFTMAX,
             Self::DepthwiseConv2d(_) => ops::DEPTHWISE_CONV2D,
+            Self::Quantize(_) => ops::QUANTIZE,
         };
         let weights = match self.weight_type() {
             Some(weights) => weights.ops(),
@@ -257,7 +348,41 @@ impl Layer {
                 let [kh, kw] = conv.kernel.map(u32::from);
                 Some((kh * kw, u32::from(input.channels)))
             }
-            Self::MaxPool2d(_) | Self::Softmax => None,
+            Self::MaxPool2d(_) | Self::Softmax | Self::Quantize(_) => None,
+        }
+    }
+
+    /// What the sums of a layer with weights add up, in the order in which int8 weights are packed.
+    pub(crate) fn sums(&self, input: Shape) -> Option<Sums> {
+        let (inputs, outputs) = self.weight_matrix(input)?;
+        Some(match self {
+            Self::Conv2d(conv) => {
+                let [kh, kw] = conv.kernel.map(u32::from);
+                Sums { runs: kh, run: kw * u32::from(input.channels), outputs, depthwise: false }
+            }
+            Self::DepthwiseConv2d(_) => Sums { runs: 1, run: inputs, outputs, depthwise: true },
+            _ => Sums { runs: 1, run: inputs, outputs, depthwise: false },
+        })
+    }
+
+    /// The type of what the layer makes from activations of type `input`; `last` if nothing follows but softmax.
+    pub(crate) const fn output_type(&self, input: ElementType, last: bool) -> Result<ElementType, LayerError> {
+        let needed = match (self, self.weight_type()) {
+            (_, Some(weights)) => weights.input_type(),
+            (Self::Softmax | Self::Quantize(_), _) => ElementType::F32,
+            (_, None) => input,
+        };
+        match (self, needed, input) {
+            (_, ElementType::F32, ElementType::Int8) | (_, ElementType::Int8, ElementType::F32) => {
+                Err(LayerError::ElementType)
+            }
+            (Self::Quantize(_), ..) if last => Err(LayerError::ElementType),
+            (Self::Quantize(_), ..) => Ok(ElementType::Int8),
+            (Self::MaxPool2d(_), ElementType::Int8, _) if last => Err(LayerError::ElementType),
+            // The last sums are the logits: they are not rounded to eight bits.
+            (Self::MaxPool2d(_), ..) => Ok(input),
+            _ if last => Ok(ElementType::F32),
+            _ => Ok(needed),
         }
     }
 
@@ -278,7 +403,8 @@ impl Layer {
                 let ([kh, kw], [sh, sw]) = (pool.kernel, pool.stride);
                 Shape::new(windows(input.height, 0, kh, sh)?, windows(input.width, 0, kw, sw)?, input.channels)
             }
-            Self::Softmax => input,
+            Self::Quantize(quantize) if !quantize.is_possible() => return Err(LayerError::Quantization),
+            Self::Softmax | Self::Quantize(_) => input,
             Self::DepthwiseConv2d(conv) => slide(input, conv.kernel, conv.stride, conv.padding)?,
         };
         match output {
@@ -338,6 +464,10 @@ pub(crate) fn tensor_bytes(layer: &Layer, input: Shape) -> Result<u32, LayerErro
         (Some((inputs, outputs)), Some(WeightType::F16)) => {
             pack::tensor_bytes::<f16>(inputs, outputs).ok_or(LayerError::TooLarge)
         }
+        (Some(_), Some(WeightType::Int8(packing))) => {
+            let sums = layer.sums(input).ok_or(LayerError::TooLarge)?;
+            int8_tensor::bytes(&sums, packing).ok_or(LayerError::TooLarge)
+        }
         (None, Some(_)) => Err(LayerError::TooLarge),
         (_, None) => Ok(0),
     }
@@ -355,6 +485,12 @@ pub enum LayerError {
     TooLarge,
     /// A softmax that is not the last layer, or that is the only one.
     SoftmaxMisplaced,
+    /// A quantisation that is not the first layer.
+    QuantizeMisplaced,
+    /// Multipliers of a quantisation beyond the format's limits.
+    Quantization,
+    /// f32 activations where the layer reads int8, or the other way round; or int8 activations as the model's output.
+    ElementType,
 }
 
 impl core::fmt::Display for LayerError {
@@ -364,6 +500,9 @@ impl core::fmt::Display for LayerError {
             Self::WindowTooLarge => f.write_str("a window larger than its input"),
             Self::TooLarge => f.write_str("larger than the format's limits"),
             Self::SoftmaxMisplaced => f.write_str("a softmax that is not the last layer, or the only one"),
+            Self::QuantizeMisplaced => f.write_str("a quantisation that is not the first layer"),
+            Self::Quantization => f.write_str("a quantisation beyond the format's limits"),
+            Self::ElementType => f.write_str("int8 activations where f32 ones are needed, or the other way round"),
         }
     }
 }

@@ -3,13 +3,15 @@
 use crate::align::Aligned;
 use crate::blob::{self, PackedTensor, Parsed};
 use crate::error::{LoadError, RunError};
-use crate::kernels::backend::tile::{Element, Inputs};
+use crate::kernels::backend::tile::Inputs;
+use crate::kernels::compiled;
 use crate::kernels::dense::{dense_bytes_rows, dense_rows};
+use crate::kernels::int8::{self, quantize::Source, requantize::Epilogue, requantize::Target, tensor::Int8Tensor};
+use crate::kernels::windows::Geometry;
 use crate::kernels::{self, Backend, Panels, Weight};
-use crate::layer::{Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Shape, WeightType};
+use crate::layer::{Activation, ElementType, InputSpec, Layer, Packing, Quantize, Shape, WeightType};
 use crate::ops;
-use crate::plan::{self, Place, Step, Steps};
-use half::f16;
+use crate::plan::{self, Memory, Place, Split, Step, Steps};
 
 /// One input of a model: values, or bytes that the model scales by its [`InputSpec`].
 ///
@@ -20,30 +22,6 @@ pub enum Input<'a> {
     F32(&'a [f32]),
     /// Bytes, `[H, W, C]`; byte `b` stands for `b * scale + offset`.
     U8(&'a [u8]),
-}
-
-impl<'a> Input<'a> {
-    fn len(&self) -> usize {
-        match self {
-            Self::F32(values) => values.len(),
-            Self::U8(bytes) => bytes.len(),
-        }
-    }
-
-    /// The first `len` values, and the others; nothing of what there is less than `len` of.
-    #[inline(always)]
-    fn split_at(self, len: usize) -> (Self, Self) {
-        match self {
-            Self::F32(values) => {
-                let (first, others) = values.split_at_checked(len).unwrap_or_default();
-                (Self::F32(first), Self::F32(others))
-            }
-            Self::U8(bytes) => {
-                let (first, others) = bytes.split_at_checked(len).unwrap_or_default();
-                (Self::U8(first), Self::U8(others))
-            }
-        }
-    }
 }
 
 impl<'a> From<&'a [f32]> for Input<'a> {
@@ -83,10 +61,10 @@ pub struct Classification<'b> {
 }
 
 /// A layer as [`Model::layers`] reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LayerInfo<'m> {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerInfo {
     /// The descriptor.
-    pub layer: &'m Layer,
+    pub layer: Layer,
     /// Shape of the layer's input.
     pub input: Shape,
     /// Shape of the layer's output.
@@ -210,7 +188,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     }
 
     /// The layers, first to last, with their shapes and costs.
-    pub fn layers(&self) -> impl Iterator<Item = LayerInfo<'_>> {
+    pub fn layers(&self) -> impl Iterator<Item = LayerInfo> + '_ {
         self.steps().map(|step| {
             let (inputs, outputs) = step.layer.weight_matrix(step.input).unwrap_or((0, 0));
             LayerInfo {
@@ -225,11 +203,8 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     }
 
     /// The parameters of the layers that have some, in the order of the layers: what [`blob::encode`] takes, but packed.
-    pub fn tensors(&self) -> impl Iterator<Item = PackedTensor<'b>> {
-        self.steps().filter_map(|step| match step.layer.weight_type()? {
-            WeightType::F32 => self.tensor(&step).map(PackedTensor::F32),
-            WeightType::F16 => self.tensor(&step).map(PackedTensor::F16),
-        })
+    pub fn tensors(&self) -> impl Iterator<Item = PackedTensor<'b>> + '_ {
+        self.steps().filter_map(|step| self.tensor(&step))
     }
 
     /// Runs the model on one input and returns its outputs, which lie in `scratch`.
@@ -243,7 +218,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         input: impl Into<Input<'i>>,
         scratch: &'s mut Aligned<[u8]>,
     ) -> Result<&'s [f32], RunError> {
-        self.run_checked(input.into(), scratch, self.parsed.layers.len())
+        self.run_checked(Values::from(input.into()), scratch, self.parsed.layers.len())
     }
 
     /// [`run`](Self::run) without a final softmax: the values that softmax would turn into probabilities.
@@ -255,7 +230,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         input: impl Into<Input<'i>>,
         scratch: &'s mut Aligned<[u8]>,
     ) -> Result<&'s [f32], RunError> {
-        self.run_checked(input.into(), scratch, self.layers_to_logits())
+        self.run_checked(Values::from(input.into()), scratch, self.layers_to_logits())
     }
 
     /// Runs the model on many inputs that lie one behind the other, and writes their outputs one behind the other.
@@ -272,7 +247,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         scratch: &mut Aligned<[u8]>,
         outputs: &mut [f32],
     ) -> Result<(), RunError> {
-        self.run_batch_checked(inputs.into(), scratch, outputs, self.parsed.layers.len())
+        self.run_batch_checked(Values::from(inputs.into()), scratch, outputs, self.parsed.layers.len())
     }
 
     /// [`run_batch`](Self::run_batch) without a final softmax.
@@ -285,7 +260,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         scratch: &mut Aligned<[u8]>,
         outputs: &mut [f32],
     ) -> Result<(), RunError> {
-        self.run_batch_checked(inputs.into(), scratch, outputs, self.layers_to_logits())
+        self.run_batch_checked(Values::from(inputs.into()), scratch, outputs, self.layers_to_logits())
     }
 
     /// Runs the model on one input and returns the class with the largest output.
@@ -317,15 +292,15 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         self.parsed.layers.len() - usize::from(self.ends_with_softmax())
     }
 
-    fn steps(&self) -> impl Iterator<Item = Step<'_>> {
+    fn steps(&self) -> impl Iterator<Item = Step> + 'b {
         // No step is an error: loading took the same walk.
-        Steps::new(self.parsed.input.shape, &self.parsed.layers).map_while(Result::ok)
+        Steps::new(self.parsed.input.shape, self.parsed.layers).map_while(Result::ok)
     }
 
     /// `layers` is the number of layers to run: all, or all but the softmax at the end.
     fn run_checked<'s>(
         &self,
-        input: Input<'_>,
+        input: Values<'_>,
         scratch: &'s mut Aligned<[u8]>,
         layers: usize,
     ) -> Result<&'s [f32], RunError> {
@@ -338,7 +313,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     fn run_batch_checked(
         &self,
-        mut inputs: Input<'_>,
+        mut inputs: Values<'_>,
         scratch: &mut Aligned<[u8]>,
         outputs: &mut [f32],
         layers: usize,
@@ -366,28 +341,40 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     /// The walk itself, for `rows` inputs. `None` if the arena is too small, which the plan rules out.
     #[inline(always)]
-    fn execute<'s>(&self, rows: usize, input: Input<'_>, arena: &'s mut [f32], layers: usize) -> Option<&'s [f32]> {
-        let mut place = Place::Input;
-        let mut held = 0;
+    fn execute<'s>(&self, rows: usize, input: Values<'_>, arena: &'s mut [u32], layers: usize) -> Option<&'s [f32]> {
+        let (mut place, mut held, mut element) = (Place::Input, 0, ElementType::F32);
         for step in self.steps().take(layers) {
-            let made = rows * step.output.elements()? as usize;
-            if plan::in_place(step.layer) {
-                let (values, _, _) = plan::split(arena, place, held, 0)?;
-                values.chunks_exact_mut((held / rows.max(1)).max(1)).for_each(|values| self.overwrite(&step, values));
-            } else {
-                let (source, target, end) = plan::split(arena, place, held, made)?;
-                let source = if place == Place::Input { input } else { Input::F32(source) };
-                self.layer(rows, &step, source, target)?;
-                place = end;
+            match step.memory {
+                Memory::Untouched => {}
+                Memory::InPlace => {
+                    let Split { source, .. } = plan::split(arena, place, held, 0)?;
+                    let values = bytemuck::cast_slice_mut(source);
+                    let row = (held / rows.max(1)).max(1);
+                    values.chunks_exact_mut(row).for_each(|values| self.overwrite(&step, values));
+                }
+                Memory::Anew => {
+                    let made = step.output_words(rows)?;
+                    let Split { source, workspace, target, end } = plan::split(arena, place, held, made)?;
+                    let source = match (place, element) {
+                        (Place::Input, _) => input,
+                        (_, ElementType::F32) => Values::F32(bytemuck::cast_slice(source)),
+                        (_, ElementType::Int8) => Values::Int8(bytemuck::cast_slice(source)),
+                    };
+                    let target = match step.output_type {
+                        ElementType::F32 => Target::F32(bytemuck::cast_slice_mut(target)),
+                        ElementType::Int8 => Target::Int8(bytemuck::cast_slice_mut(target)),
+                    };
+                    self.layer(rows, &step, source, workspace, target)?;
+                    (place, held, element) = (end, made, step.output_type);
+                }
             }
-            held = made;
         }
-        let (outputs, _, _) = plan::split(arena, place, held, 0)?;
-        Some(outputs)
+        let Split { source, .. } = plan::split(arena, place, held, 0)?;
+        Some(bytemuck::cast_slice(source))
     }
 
     /// Runs a layer that overwrites its input.
-    fn overwrite(&self, step: &Step<'_>, values: &mut [f32]) {
+    fn overwrite(&self, step: &Step, values: &mut [f32]) {
         if OPS & ops::SOFTMAX != 0 && matches!(step.layer, Layer::Softmax) {
             kernels::softmax(self.backend, values);
         }
@@ -395,129 +382,214 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     /// Runs one layer for `rows` inputs, from `source` to `target`.
     #[inline(always)]
-    fn layer(&self, rows: usize, step: &Step<'_>, mut source: Input<'_>, target: &mut [f32]) -> Option<()> {
+    fn layer(
+        &self,
+        rows: usize,
+        step: &Step,
+        mut source: Values<'_>,
+        workspace: &mut [u32],
+        mut target: Target<'_>,
+    ) -> Option<()> {
+        let (read, made) = (step.input.elements()? as usize, step.output.elements()? as usize);
         if let Layer::Dense(dense) = step.layer {
-            return if OPS & ops::DENSE != 0 { self.dense(rows, step, dense, source, target) } else { None };
+            let target = target.part(0, rows * made);
+            let (source, _) = source.split_at(rows * read);
+            return if OPS & ops::DENSE != 0 {
+                self.dense(rows, step, dense.activation, source, workspace, target)
+            } else {
+                None
+            };
         }
-        let made = step.output.elements()? as usize;
-        for target in target.chunks_exact_mut(made.max(1)) {
-            let (image, others) = source.split_at(step.input.elements()? as usize);
-            self.image_layer(step, image, target)?;
+        for row in 0..rows {
+            let (image, others) = source.split_at(read);
+            self.image_layer(step, image, workspace, target.part(row * made, made))?;
             source = others;
         }
         Some(())
     }
 
     /// Runs one of the layers that take one input at a time.
-    fn image_layer(&self, step: &Step<'_>, source: Input<'_>, target: &mut [f32]) -> Option<()> {
+    fn image_layer(&self, step: &Step, x: Values<'_>, workspace: &mut [u32], out: Target<'_>) -> Option<()> {
         match step.layer {
-            Layer::Conv2d(conv) if OPS & ops::CONV2D != 0 => match source {
-                Input::F32(values) => self.conv2d(step, conv, Inputs::plain(values), target),
-                Input::U8(bytes) => self.conv2d(step, conv, self.scaled(bytes), target),
+            Layer::Conv2d(_) | Layer::DepthwiseConv2d(_) => match self.tensor(step)? {
+                PackedTensor::F32(weights) => self.convolution(step, x, weights, out),
+                PackedTensor::F16(weights) => self.convolution(step, x, weights, out),
+                PackedTensor::Int8(tensor) => self.convolution_int8(step, x, &tensor, workspace, out),
             },
             Layer::MaxPool2d(pool) if OPS & ops::MAX_POOL2D != 0 => {
-                match source {
-                    Input::F32(values) => Self::max_pool2d(step, pool, Inputs::plain(values), target),
-                    Input::U8(bytes) => Self::max_pool2d(step, pool, self.scaled(bytes), target),
+                let shapes = (step.input, step.output);
+                match (x, out) {
+                    (Values::F32(x), Target::F32(out)) => {
+                        kernels::max_pool2d::max_pool2d(Inputs::plain(x), &pool, shapes, out)
+                    }
+                    (Values::U8(x), Target::F32(out)) => {
+                        kernels::max_pool2d::max_pool2d(self.scaled(x), &pool, shapes, out);
+                    }
+                    (Values::Int8(x), Target::Int8(out)) if OPS & ops::QUANTIZE != 0 => {
+                        kernels::max_pool2d::max_pool2d_int8(x, &pool, shapes, out);
+                    }
+                    _ => return None,
                 }
                 Some(())
             }
-            Layer::DepthwiseConv2d(conv) if OPS & ops::DEPTHWISE_CONV2D != 0 => match source {
-                Input::F32(values) => self.depthwise_conv2d(step, conv, Inputs::plain(values), target),
-                Input::U8(bytes) => self.depthwise_conv2d(step, conv, self.scaled(bytes), target),
-            },
-            _ => None,
-        }
-    }
-
-    #[inline(always)]
-    fn dense(&self, rows: usize, step: &Step<'_>, dense: &Dense, source: Input<'_>, target: &mut [f32]) -> Option<()> {
-        match dense.weights {
-            WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => {
-                self.dense_with::<f32>(rows, step, dense.activation, source, target)
-            }
-            WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => {
-                self.dense_with::<f16>(rows, step, dense.activation, source, target)
+            Layer::Quantize(quantize) if OPS & ops::QUANTIZE != 0 => {
+                let Target::Int8(out) = out else { return None };
+                x.quantized(Some(quantize))?.read(0, out);
+                Some(())
             }
             _ => None,
         }
     }
 
     #[inline(always)]
-    fn dense_with<W: Weight>(
+    fn dense(
         &self,
         rows: usize,
-        step: &Step<'_>,
+        step: &Step,
         activation: Activation,
-        source: Input<'_>,
-        target: &mut [f32],
+        x: Values<'_>,
+        workspace: &mut [u32],
+        out: Target<'_>,
     ) -> Option<()> {
-        let weights = self.tensor::<W>(step)?;
-        match source {
-            Input::F32(values) => dense_rows(self.backend, rows, values, weights, floor(activation), target),
-            Input::U8(bytes) => {
-                let InputSpec { scale, offset, .. } = self.parsed.input;
-                dense_bytes_rows(self.backend, rows, bytes, (scale, offset), weights, floor(activation), target);
+        match (self.tensor(step)?, out) {
+            (PackedTensor::F32(weights), Target::F32(out)) => self.dense_f32(rows, activation, x, weights, out),
+            (PackedTensor::F16(weights), Target::F32(out)) => self.dense_f32(rows, activation, x, weights, out),
+            (PackedTensor::Int8(tensor), out) => {
+                self.dense_int8(rows, x.quantized(step.quantize)?, &tensor, self.epilogue(activation), workspace, out)
             }
-        }
-        self.activate(activation, target);
-        Some(())
-    }
-
-    fn conv2d<E: kernels::compiled::Input>(
-        &self,
-        step: &Step<'_>,
-        conv: &Conv2d,
-        source: Inputs<'_, E>,
-        target: &mut [f32],
-    ) -> Option<()> {
-        match conv.weights {
-            WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => self.conv2d_with::<E, f32>(step, conv, source, target),
-            WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => self.conv2d_with::<E, f16>(step, conv, source, target),
             _ => None,
         }
     }
 
+    /// A dense layer with floating-point weights.
     #[inline(always)]
-    fn conv2d_with<E: kernels::compiled::Input, W: Weight>(
+    fn dense_f32<W: Weight>(
         &self,
-        step: &Step<'_>,
-        conv: &Conv2d,
-        source: Inputs<'_, E>,
-        target: &mut [f32],
+        rows: usize,
+        activation: Activation,
+        x: Values<'_>,
+        weights: Panels<'_, W>,
+        out: &mut [f32],
     ) -> Option<()> {
-        let weights = self.tensor::<W>(step)?;
-        let shapes = (step.input, step.output);
-        kernels::conv2d::conv2d(self.backend, source, conv, shapes, weights, floor(conv.activation), target);
-        self.activate(conv.activation, target);
+        match x {
+            Values::F32(x) => dense_rows(self.backend, rows, x, weights, floor(activation), out),
+            Values::U8(x) => {
+                let InputSpec { scale, offset, .. } = self.parsed.input;
+                dense_bytes_rows(self.backend, rows, x, (scale, offset), weights, floor(activation), out);
+            }
+            Values::Int8(_) => return None,
+        }
+        self.activate(activation, out);
         Some(())
     }
 
-    fn depthwise_conv2d<E: kernels::compiled::Input>(
+    #[inline(always)]
+    fn dense_int8(
         &self,
-        step: &Step<'_>,
-        conv: &DepthwiseConv2d,
-        source: Inputs<'_, E>,
-        target: &mut [f32],
+        rows: usize,
+        x: Source<'_>,
+        tensor: &Int8Tensor<'_>,
+        epilogue: Epilogue,
+        workspace: &mut [u32],
+        mut out: Target<'_>,
     ) -> Option<()> {
-        let (shapes, floor) = ((step.input, step.output), floor(conv.activation));
-        match conv.weights {
-            WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => {
-                let weights = self.tensor::<f32>(step)?;
-                kernels::depthwise_conv2d::depthwise_conv2d(self.backend, source, conv, shapes, weights, floor, target);
+        match tensor.packing() {
+            Packing::Grouped if OPS & ops::WEIGHTS_INT8_GROUPED != 0 => {
+                int8::dense::dense_grouped(self.backend, x.ready()?, tensor, &epilogue, out);
             }
-            WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => {
-                let weights = self.tensor::<f16>(step)?;
-                kernels::depthwise_conv2d::depthwise_conv2d(self.backend, source, conv, shapes, weights, floor, target);
+            Packing::Folded if OPS & ops::WEIGHTS_INT8_FOLDED != 0 => {
+                for row in 0..rows {
+                    let x = x.part(row * tensor.inputs(), tensor.inputs());
+                    let out = out.part(row * tensor.outputs(), tensor.outputs());
+                    int8::dense::dense_folded(x, tensor, &epilogue, workspace, out);
+                }
             }
             _ => return None,
         }
-        self.activate(conv.activation, target);
         Some(())
     }
 
-    fn max_pool2d<E: Element>(step: &Step<'_>, pool: &MaxPool2d, source: Inputs<'_, E>, target: &mut [f32]) {
-        kernels::max_pool2d::max_pool2d(source, pool, (step.input, step.output), target);
+    /// A convolution, depthwise or not, with floating-point weights.
+    #[inline(always)]
+    fn convolution<W: Weight>(
+        &self,
+        step: &Step,
+        x: Values<'_>,
+        weights: Panels<'_, W>,
+        out: Target<'_>,
+    ) -> Option<()> {
+        let Target::F32(out) = out else { return None };
+        match x {
+            Values::F32(x) => self.convolution_of(step, Inputs::plain(x), weights, out)?,
+            Values::U8(x) => self.convolution_of(step, self.scaled(x), weights, out)?,
+            Values::Int8(_) => return None,
+        }
+        self.activate(step.layer.activation(), out);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn convolution_of<E: compiled::Input, W: Weight>(
+        &self,
+        step: &Step,
+        x: Inputs<'_, E>,
+        weights: Panels<'_, W>,
+        out: &mut [f32],
+    ) -> Option<()> {
+        let (backend, shapes) = (self.backend, (step.input, step.output));
+        match &step.layer {
+            Layer::Conv2d(conv) if OPS & ops::CONV2D != 0 => {
+                kernels::conv2d::conv2d(backend, x, conv, shapes, weights, floor(conv.activation), out);
+            }
+            Layer::DepthwiseConv2d(conv) if OPS & ops::DEPTHWISE_CONV2D != 0 => {
+                let floor = floor(conv.activation);
+                kernels::depthwise_conv2d::depthwise_conv2d(backend, x, conv, shapes, weights, floor, out);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn convolution_int8(
+        &self,
+        step: &Step,
+        x: Values<'_>,
+        tensor: &Int8Tensor<'_>,
+        workspace: &mut [u32],
+        out: Target<'_>,
+    ) -> Option<()> {
+        const GROUPED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_GROUPED;
+        const FOLDED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_FOLDED;
+        let (x, input, output) = (x.quantized(step.quantize)?, step.input, step.output);
+        let epilogue = self.epilogue(step.layer.activation());
+        match (&step.layer, tensor.packing()) {
+            (Layer::Conv2d(conv), Packing::Grouped) if OPS & GROUPED == GROUPED => {
+                let geometry = Geometry::new(conv, input, output);
+                int8::conv2d::conv2d_grouped(self.backend, x.ready()?, geometry, tensor, &epilogue, workspace, out);
+            }
+            (Layer::Conv2d(conv), Packing::Folded) if OPS & FOLDED == FOLDED => {
+                let geometry = Geometry::new(conv, input, output);
+                int8::conv2d::conv2d_folded(x, geometry, tensor, &epilogue, workspace, out);
+            }
+            (Layer::DepthwiseConv2d(conv), _) if OPS & ops::DEPTHWISE_CONV2D != 0 => {
+                let geometry = Geometry::depthwise(conv, input, output);
+                int8::depthwise_conv2d::depthwise_conv2d(x.ready()?, geometry, tensor, &epilogue, out);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// What int8 sums become.
+    fn epilogue(&self, activation: Activation) -> Epilogue {
+        let (floor, lookup) = match activation {
+            Activation::Relu => (0, None),
+            Activation::Tanh if OPS & ops::TANH != 0 => (-127, Some(int8::requantize::tanh as _)),
+            Activation::Sigmoid if OPS & ops::SIGMOID != 0 => (-127, Some(int8::requantize::sigmoid as _)),
+            _ => (-127, None),
+        };
+        Epilogue { floor, lookup }
     }
 
     /// Bytes of the input, with what they stand for.
@@ -534,15 +606,90 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         }
     }
 
-    fn tensor<W: Weight>(&self, step: &Step<'_>) -> Option<Panels<'b, W>> {
+    /// The parameters of a layer; `None` if it has none, or if this build has no kernels for their type.
+    #[inline(always)]
+    fn tensor(&self, step: &Step) -> Option<PackedTensor<'b>> {
+        let weights = step.layer.weight_type()?;
         let (inputs, outputs) = step.layer.weight_matrix(step.input)?;
         let bytes = self.parsed.weights.get(step.tensor_offset as usize..)?.get(..step.tensor_bytes as usize)?;
-        Panels::new(bytes, inputs as usize, outputs as usize)
+        let (inputs, outputs) = (inputs as usize, outputs as usize);
+        match weights {
+            WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => {
+                Panels::new(bytes, inputs, outputs).map(PackedTensor::F32)
+            }
+            WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => {
+                Panels::new(bytes, inputs, outputs).map(PackedTensor::F16)
+            }
+            WeightType::Int8(packing) if OPS & INT8 != 0 => {
+                Int8Tensor::new(bytes, step.layer.sums(step.input)?, packing).map(PackedTensor::Int8)
+            }
+            _ => None,
+        }
     }
 }
 
-/// The first `bytes` of the scratch memory, as values; `None` if there are fewer.
-fn arena(scratch: &mut Aligned<[u8]>, bytes: usize) -> Option<&mut [f32]> {
+/// Either packing of int8 weights.
+const INT8: u32 = ops::WEIGHTS_INT8_GROUPED | ops::WEIGHTS_INT8_FOLDED;
+
+/// What a layer reads.
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    F32(&'a [f32]),
+    /// Bytes of the model's input.
+    U8(&'a [u8]),
+    Int8(&'a [i8]),
+}
+
+impl<'a> From<Input<'a>> for Values<'a> {
+    fn from(input: Input<'a>) -> Self {
+        match input {
+            Input::F32(values) => Self::F32(values),
+            Input::U8(bytes) => Self::U8(bytes),
+        }
+    }
+}
+
+impl<'a> Values<'a> {
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::U8(bytes) => bytes.len(),
+            Self::Int8(values) => values.len(),
+        }
+    }
+
+    /// The first `len` values, and the others; nothing of what there is less than `len` of.
+    #[inline(always)]
+    fn split_at(self, len: usize) -> (Self, Self) {
+        match self {
+            Self::F32(values) => {
+                let (first, others) = values.split_at_checked(len).unwrap_or_default();
+                (Self::F32(first), Self::F32(others))
+            }
+            Self::U8(bytes) => {
+                let (first, others) = bytes.split_at_checked(len).unwrap_or_default();
+                (Self::U8(first), Self::U8(others))
+            }
+            Self::Int8(values) => {
+                let (first, others) = values.split_at_checked(len).unwrap_or_default();
+                (Self::Int8(first), Self::Int8(others))
+            }
+        }
+    }
+
+    /// The values as int8 activations: those that are not are quantised as `how` says.
+    fn quantized(self, how: Option<Quantize>) -> Option<Source<'a>> {
+        match (self, how) {
+            (Self::Int8(values), _) => Some(Source::Int8(values)),
+            (Self::U8(bytes), Some(how)) => Some(Source::Bytes(bytes, how)),
+            (Self::F32(values), Some(how)) => Some(Source::F32(values, how)),
+            (_, None) => None,
+        }
+    }
+}
+
+/// The first `bytes` of the scratch memory, as words; `None` if there are fewer.
+fn arena(scratch: &mut Aligned<[u8]>, bytes: usize) -> Option<&mut [u32]> {
     bytemuck::try_cast_slice_mut(scratch.0.get_mut(..bytes)?).ok()
 }
 

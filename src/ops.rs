@@ -18,14 +18,30 @@ pub const TANH: u32 = 1 << 4;
 pub const SIGMOID: u32 = 1 << 5;
 /// 2-D convolution of each channel by itself.
 pub const DEPTHWISE_CONV2D: u32 = 1 << 6;
+/// Quantisation of the input, with which every int8 model begins.
+pub const QUANTIZE: u32 = 1 << 7;
 /// f32 weights.
 pub const WEIGHTS_F32: u32 = 1 << 16;
 /// f16 weights.
 pub const WEIGHTS_F16: u32 = 1 << 17;
+/// int8 weights in groups of four, as desktop processors like them.
+pub const WEIGHTS_INT8_GROUPED: u32 = 1 << 18;
+/// int8 weights in folded pairs, as microcontrollers like them.
+pub const WEIGHTS_INT8_FOLDED: u32 = 1 << 19;
 
 /// Everything that this version of the library can run.
-pub const ALL: u32 =
-    DENSE | CONV2D | MAX_POOL2D | SOFTMAX | TANH | SIGMOID | DEPTHWISE_CONV2D | WEIGHTS_F32 | WEIGHTS_F16;
+pub const ALL: u32 = DENSE
+    | CONV2D
+    | MAX_POOL2D
+    | SOFTMAX
+    | TANH
+    | SIGMOID
+    | DEPTHWISE_CONV2D
+    | QUANTIZE
+    | WEIGHTS_F32
+    | WEIGHTS_F16
+    | WEIGHTS_INT8_GROUPED
+    | WEIGHTS_INT8_FOLDED;
 
 /// The names of the operations in a mask, lowest bit first; an unknown bit is called `"unknown"`.
 ///
@@ -46,8 +62,11 @@ fn name(bit: u32) -> &'static str {
         TANH => "tanh",
         SIGMOID => "sigmoid",
         DEPTHWISE_CONV2D => "depthwise_conv2d",
+        QUANTIZE => "quantize",
         WEIGHTS_F32 => "f32 weights",
         WEIGHTS_F16 => "f16 weights",
+        WEIGHTS_INT8_GROUPED => "int8 grouped weights",
+        WEIGHTS_INT8_FOLDED => "int8 folded weights",
         _ => "unknown",
     }
 }

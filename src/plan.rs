@@ -2,58 +2,128 @@
 //!
 //! Loading, running and reporting all take the same walk, so that they cannot disagree.
 
-use crate::layer::{Layer, LayerError, Shape, tensor_bytes};
+use crate::kernels::int8;
+use crate::layer::{ElementType, Layer, LayerError, Packing, Quantize, Shape, WeightType, tensor_bytes};
 
 /// One layer on the walk.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Step<'m> {
-    pub(crate) layer: &'m Layer,
+pub(crate) struct Step {
+    pub(crate) layer: Layer,
     pub(crate) input: Shape,
     pub(crate) output: Shape,
+    /// The type of the values that the layer makes.
+    pub(crate) output_type: ElementType,
+    pub(crate) memory: Memory,
+    /// How the layer quantises what it reads, if the quantisation before it has left that to it.
+    pub(crate) quantize: Option<Quantize>,
     /// Where the tensor begins in the weight section, in bytes.
     pub(crate) tensor_offset: u32,
     /// How long the tensor is, in bytes; 0 if the layer has none.
     pub(crate) tensor_bytes: u32,
+    /// Four-byte words of workspace that the layer needs.
+    workspace: u32,
+}
+
+/// What a layer does with memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Writes its outputs to memory of their own.
+    Anew,
+    /// Overwrites its input.
+    InPlace,
+    /// Nothing: the next layer does what is to be done.
+    Untouched,
+}
+
+impl Step {
+    /// Four-byte words of memory for the outputs of `rows` inputs.
+    pub(crate) fn output_words(&self, rows: usize) -> Option<usize> {
+        Some((self.output.elements()? as usize * rows * self.output_type.bytes() as usize).div_ceil(4))
+    }
 }
 
 /// Walks over the layers, from the shape of the input on.
 #[derive(Clone, Debug)]
-pub(crate) struct Steps<'m> {
-    layers: core::slice::Iter<'m, Layer>,
+pub(crate) struct Steps<I> {
+    layers: I,
+    next: Option<Layer>,
     first: bool,
     shape: Shape,
+    element: ElementType,
+    quantize: Option<Quantize>,
     tensor_offset: u32,
 }
 
-impl<'m> Steps<'m> {
-    pub(crate) fn new(input: Shape, layers: &'m [Layer]) -> Self {
-        Self { layers: layers.iter(), first: true, shape: input, tensor_offset: 0 }
+impl<I: Iterator<Item = Layer>> Steps<I> {
+    pub(crate) fn new(input: Shape, mut layers: I) -> Self {
+        let next = layers.next();
+        let element = ElementType::F32;
+        Self { layers, next, first: true, shape: input, element, quantize: None, tensor_offset: 0 }
     }
 
-    fn step(&mut self, layer: &'m Layer) -> Result<Step<'m>, LayerError> {
-        let (first, last) = (self.first, self.layers.as_slice().is_empty());
-        if matches!(layer, Layer::Softmax) && (first || !last) {
-            return Err(LayerError::SoftmaxMisplaced);
+    fn step(&mut self, layer: Layer) -> Result<Step, LayerError> {
+        self.next = self.layers.next();
+        match layer {
+            Layer::Softmax if self.first || self.next.is_some() => return Err(LayerError::SoftmaxMisplaced),
+            Layer::Quantize(_) if !self.first => return Err(LayerError::QuantizeMisplaced),
+            _ => {}
         }
+        let last = matches!(self.next, None | Some(Layer::Softmax));
+        let quantize = self.quantize.take();
+        let memory = match layer {
+            Layer::Softmax => Memory::InPlace,
+            Layer::Quantize(how) if self.next.as_ref().is_some_and(quantizes_on_the_way) => {
+                self.quantize = Some(how);
+                Memory::Untouched
+            }
+            _ => Memory::Anew,
+        };
         let step = Step {
             layer,
             input: self.shape,
             output: layer.output(self.shape)?,
+            output_type: layer.output_type(self.element, last)?,
+            memory,
+            quantize,
             tensor_offset: self.tensor_offset,
-            tensor_bytes: tensor_bytes(layer, self.shape)?,
+            tensor_bytes: tensor_bytes(&layer, self.shape)?,
+            workspace: workspace(&layer, self.shape, quantize.is_some()).ok_or(LayerError::TooLarge)?,
         };
         self.first = false;
         self.shape = step.output;
+        self.element = step.output_type;
         self.tensor_offset = step.tensor_offset.checked_add(step.tensor_bytes).ok_or(LayerError::TooLarge)?;
         Ok(step)
     }
 }
 
-impl<'m> Iterator for Steps<'m> {
-    type Item = Result<Step<'m>, LayerError>;
+impl<I: Iterator<Item = Layer>> Iterator for Steps<I> {
+    type Item = Result<Step, LayerError>;
     fn next(&mut self) -> Option<Self::Item> {
-        let layer = self.layers.next()?;
+        let layer = self.next.take()?;
         Some(self.step(layer))
+    }
+}
+
+/// Whether a layer that reads int8 activations can make them itself, a few at a time.
+fn quantizes_on_the_way(layer: &Layer) -> bool {
+    matches!(layer, Layer::Dense(_) | Layer::Conv2d(_))
+        && matches!(layer.weight_type(), Some(WeightType::Int8(Packing::Folded)))
+}
+
+/// Four-byte words of workspace that a layer needs beside its input and its outputs.
+fn workspace(layer: &Layer, input: Shape, quantized: bool) -> Option<u32> {
+    match (layer, layer.weight_type()) {
+        (Layer::Dense(_), Some(WeightType::Int8(Packing::Folded))) => {
+            Some(int8::dense::folded_workspace(input.elements()?))
+        }
+        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Folded))) => {
+            int8::conv2d::folded_workspace(conv, input, quantized)
+        }
+        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Grouped))) => {
+            Some(int8::conv2d::grouped_workspace(conv, input))
+        }
+        _ => Some(0),
     }
 }
 
@@ -77,29 +147,30 @@ pub(crate) enum PlanError {
 }
 
 impl Plan {
-    pub(crate) fn new(input: Shape, layers: &[Layer]) -> Result<Self, PlanError> {
+    pub(crate) fn new(input: Shape, layers: impl Iterator<Item = Layer>) -> Result<Self, PlanError> {
         let input_len = input.elements().ok_or(PlanError::Input)?;
         let mut plan = Self { input_len, output_len: input_len, scratch_bytes: 0, weight_bytes: 0, ops: 0 };
         // The input stays where the caller has it, so the first layer needs room for its output only.
         let mut held = 0;
         for (index, step) in Steps::new(input, layers).enumerate() {
             let step = step.map_err(|error| PlanError::Layer(index, error))?;
-            let made = step.output.elements().ok_or(PlanError::Layer(index, LayerError::TooLarge))?;
-            // At most 2 * MAX_ELEMENTS values of four bytes.
-            let values = if in_place(step.layer) { held } else { held + made };
-            plan.scratch_bytes = plan.scratch_bytes.max(values * 4);
+            let too_large = PlanError::Layer(index, LayerError::TooLarge);
+            let made = step.output_words(1).ok_or(too_large)? as u32;
+            // At most 2 * MAX_ELEMENTS words, and the workspace.
+            let words = match step.memory {
+                Memory::Anew => (held + made).checked_add(step.workspace).ok_or(too_large)?,
+                Memory::InPlace | Memory::Untouched => held,
+            };
+            plan.scratch_bytes = plan.scratch_bytes.max(words.checked_mul(4).ok_or(too_large)?);
             plan.weight_bytes = step.tensor_offset + step.tensor_bytes;
             plan.ops |= step.layer.ops();
-            plan.output_len = made;
-            held = made;
+            plan.output_len = step.output.elements().ok_or(too_large)?;
+            if step.memory == Memory::Anew {
+                held = made;
+            }
         }
         Ok(plan)
     }
-}
-
-/// Whether a layer overwrites its input instead of writing elsewhere.
-pub(crate) fn in_place(layer: &Layer) -> bool {
-    matches!(layer, Layer::Softmax)
 }
 
 /// The two ends of the scratch memory, between which the activations alternate.
@@ -113,24 +184,35 @@ pub(crate) enum Place {
     High,
 }
 
-/// Splits the scratch memory `arena` into the activation that lies at `place` (`held` values; empty if it lies outside)
-/// and room for `made` values at the other end. `None` if the arena is too small.
-pub(crate) fn split(
-    arena: &mut [f32],
-    place: Place,
-    held: usize,
-    made: usize,
-) -> Option<(&mut [f32], &mut [f32], Place)> {
+/// Parts of the scratch memory, in words of four bytes.
+pub(crate) struct Split<'a> {
+    /// The activation that there is; empty if it lies elsewhere.
+    pub(crate) source: &'a mut [u32],
+    /// What lies between the two.
+    pub(crate) workspace: &'a mut [u32],
+    /// Room for the next.
+    pub(crate) target: &'a mut [u32],
+    /// Where that is.
+    pub(crate) end: Place,
+}
+
+/// Splits the scratch memory `arena` into the activation that lies at `place` (`held` words; empty if it lies outside), room
+/// for `made` words at the other end, and what is between them. `None` if the arena is too small.
+pub(crate) fn split(arena: &mut [u32], place: Place, held: usize, made: usize) -> Option<Split<'_>> {
     match place {
-        Place::Input => Some((Default::default(), arena.get_mut(..made)?, Place::Low)),
+        Place::Input => {
+            let (target, workspace) = arena.split_at_mut_checked(made)?;
+            Some(Split { source: Default::default(), workspace, target, end: Place::Low })
+        }
         Place::Low => {
             let (source, rest) = arena.split_at_mut_checked(held)?;
-            let (_, target) = rest.split_at_mut_checked(rest.len().checked_sub(made)?)?;
-            Some((source, target, Place::High))
+            let (workspace, target) = rest.split_at_mut_checked(rest.len().checked_sub(made)?)?;
+            Some(Split { source, workspace, target, end: Place::High })
         }
         Place::High => {
             let (rest, source) = arena.split_at_mut_checked(arena.len().checked_sub(held)?)?;
-            Some((source, rest.get_mut(..made)?, Place::Low))
+            let (target, workspace) = rest.split_at_mut_checked(made)?;
+            Some(Split { source, workspace, target, end: Place::Low })
         }
     }
 }

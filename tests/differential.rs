@@ -199,6 +199,7 @@ fn random_networks_are_worth_drawing() {
                 Layer::MaxPool2d(_) => 2,
                 Layer::Softmax => 3,
                 Layer::DepthwiseConv2d(_) => 4,
+                Layer::Quantize(_) => unreachable!("drawn by tests/int8.rs"),
             }] += 1;
             let negative = |p: Padding| [p.top, p.bottom, p.left, p.right].iter().any(|side| *side < 0);
             cropped += usize::from(matches!(layer, Layer::Conv2d(conv) if negative(conv.padding)));

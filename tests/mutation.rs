@@ -5,14 +5,14 @@
 
 mod common;
 
-use common::network::{Network, conv, dense, dense_model, depthwise, every_layer, input, max_pool};
+use common::network::{Network, conv, dense, dense_model, depthwise, every_layer, input, max_pool, quantized};
 use common::raw::{RawBlob, repair, reseal};
 use common::run_everywhere;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use std::cell::Cell;
-use thumbnet::layer::{Activation, Layer, Padding};
+use thumbnet::layer::{Activation, Layer, Packing, Padding};
 use thumbnet::{AlignedBuf, LoadError, Model};
 
 /// The most steps of inner loops that a model may take to be run here.
@@ -64,7 +64,7 @@ fn work(model: &Model<'_>) -> u64 {
         Layer::MaxPool2d(pool) => u64::from(pool.kernel[0]) * u64::from(pool.kernel[1]),
         _ => 1,
     };
-    model.layers().map(|info| info.macs + u64::from(info.output.elements().unwrap_or(0)) * pool(info.layer)).sum()
+    model.layers().map(|info| info.macs + u64::from(info.output.elements().unwrap_or(0)) * pool(&info.layer)).sum()
 }
 
 /// One change of a file. Places are relative, so that they fit any length.
@@ -130,8 +130,24 @@ fn seeds() -> Vec<Network> {
     let mut separable = depthwise(3, Activation::Relu);
     separable.padding = Padding { top: 1, bottom: 1, left: 1, right: 1 };
     separable.stride = [2, 1];
+    let mut pooled = conv(9, 3, Activation::Relu);
+    pooled.pool = [2, 2];
+    pooled.padding = Padding { top: 1, bottom: 0, left: 2, right: 1 };
+    let int8 = |packing| {
+        let layers = [
+            Layer::Conv2d(pooled),
+            Layer::DepthwiseConv2d(separable),
+            max_pool([2, 2], [1, 1]),
+            dense(7, Activation::Tanh),
+            dense(4, Activation::None),
+            Layer::Softmax,
+        ];
+        Network::random(input(9, 8, 2), &quantized(&input(9, 8, 2), &layers, 0.01, packing), 5)
+    };
     vec![
         every_layer(),
+        int8(Packing::Grouped),
+        int8(Packing::Folded),
         dense_model(),
         Network::random(input(14, 14, 1), &[Layer::Conv2d(lenet), dense(10, Activation::None), Layer::Softmax], 1),
         Network::random(input(9, 8, 2), &[Layer::Conv2d(cropped), max_pool([2, 2], [2, 2])], 2),

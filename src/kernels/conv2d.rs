@@ -26,17 +26,7 @@ pub(crate) fn conv2d<E: Input, W: Weight>(
     floor: f32,
     out: &mut [f32],
 ) {
-    let geometry = Geometry {
-        height: i32::from(input.height),
-        width: i32::from(input.width),
-        channels: usize::from(input.channels),
-        kernel: conv.kernel.map(i32::from),
-        stride: conv.stride.map(i32::from),
-        origin: [-i32::from(conv.padding.top), -i32::from(conv.padding.left)],
-        pool: conv.pool.map(i32::from),
-        output_height: i32::from(output.height),
-        output_width: i32::from(output.width),
-    };
+    let geometry = Geometry::new(conv, input, output);
     if x.values.len() == geometry.elements() && weights.inputs() == geometry.window() {
         E::conv2d(backend, ConvKernel { x, geometry, weights, floor, out });
     }

@@ -6,14 +6,30 @@ use crate::layer::{MaxPool2d, Shape};
 /// The largest value of each window, per channel; NaN where the window holds one.
 ///
 /// `x` is `[H, W, C]` of shape `input`, `out` is `[H, W, C]` of shape `output`. Does nothing where lengths do not fit.
-///
-/// The loops run over the neighbouring channels innermost, which the compiler vectorises by itself.
 #[inline(never)]
-pub(crate) fn max_pool2d<E: Element>(
-    x: Inputs<'_, E>,
+pub(crate) fn max_pool2d<E: Element>(x: Inputs<'_, E>, pool: &MaxPool2d, shapes: (Shape, Shape), out: &mut [f32]) {
+    out.fill(f32::NEG_INFINITY);
+    pool_windows(x.values, pool, shapes, out, |largest, value| {
+        let value = value.value(x.scale, x.offset);
+        if largest > value || largest.is_nan() { largest } else { value }
+    });
+}
+
+/// [`max_pool2d`] of int8 activations.
+#[inline(never)]
+pub(crate) fn max_pool2d_int8(x: &[i8], pool: &MaxPool2d, shapes: (Shape, Shape), out: &mut [i8]) {
+    out.fill(i8::MIN);
+    pool_windows(x, pool, shapes, out, i8::max);
+}
+
+/// The loops run over the neighbouring channels innermost, which the compiler vectorises by itself.
+#[inline(always)]
+fn pool_windows<E: Copy, T: Copy>(
+    x: &[E],
     pool: &MaxPool2d,
     (input, output): (Shape, Shape),
-    out: &mut [f32],
+    out: &mut [T],
+    largest: impl Fn(T, E) -> T,
 ) {
     let channels = usize::from(input.channels);
     let in_width = usize::from(input.width) * channels;
@@ -21,17 +37,13 @@ pub(crate) fn max_pool2d<E: Element>(
     if channels == 0 || output.width == 0 {
         return;
     }
-    out.fill(f32::NEG_INFINITY);
     for (row, out) in out.chunks_exact_mut(usize::from(output.width) * channels).enumerate() {
         for (column, out) in out.chunks_exact_mut(channels).enumerate() {
             for ky in 0..kh {
                 let start = (row * sh + ky) * in_width + column * sw * channels;
-                let run = x.values.get(start..start + kw * channels).unwrap_or_default();
+                let run = x.get(start..start + kw * channels).unwrap_or_default();
                 for position in run.chunks_exact(channels) {
-                    out.iter_mut().zip(position).for_each(|(largest, value)| {
-                        let value = value.value(x.scale, x.offset);
-                        *largest = if *largest > value || largest.is_nan() { *largest } else { value };
-                    });
+                    out.iter_mut().zip(position).for_each(|(to, value)| *to = largest(*to, *value));
                 }
             }
         }

@@ -10,16 +10,18 @@ pub(crate) mod compiled;
 pub(crate) mod conv2d;
 pub(crate) mod dense;
 pub(crate) mod depthwise_conv2d;
+pub(crate) mod int8;
 mod matmul;
 pub(crate) mod max_pool2d;
 pub mod pack;
 #[allow(unsafe_code)] // declares an unsafe method; only the backends implement and call it
 pub(crate) mod vector;
-mod windows;
+pub(crate) mod windows;
 
 pub use activation::{exp, sigmoid, softmax, tanh};
 pub use backend::Backend;
 pub use dense::{dense, dense_bytes};
+pub use int8::tensor::Int8Tensor;
 pub use matmul::{MatmulError, matmul, matmul_packing_bytes};
 pub use pack::{Panels, Weight};
 

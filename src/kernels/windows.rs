@@ -1,5 +1,6 @@
 //! Where the windows of a convolution lie, and the order in which they are computed.
 
+use crate::layer::{Conv2d, DepthwiseConv2d, Shape};
 use core::ops::Range;
 
 /// `n`, or the nearer end of `0..=most`. (`clamp` would check its bounds, and could panic.)
@@ -10,7 +11,7 @@ pub(super) fn within(n: i32, most: i32) -> i32 {
 
 /// What decides where the windows lie.
 #[derive(Clone, Copy)]
-pub(super) struct Geometry {
+pub(crate) struct Geometry {
     pub(super) height: i32,
     pub(super) width: i32,
     pub(super) channels: usize,
@@ -28,6 +29,27 @@ pub(super) struct Geometry {
 pub(super) type Corner = [i32; 2];
 
 impl Geometry {
+    pub(crate) fn new(conv: &Conv2d, input: Shape, output: Shape) -> Self {
+        Self {
+            height: i32::from(input.height),
+            width: i32::from(input.width),
+            channels: usize::from(input.channels),
+            kernel: conv.kernel.map(i32::from),
+            stride: conv.stride.map(i32::from),
+            origin: [-i32::from(conv.padding.top), -i32::from(conv.padding.left)],
+            pool: conv.pool.map(i32::from),
+            output_height: i32::from(output.height),
+            output_width: i32::from(output.width),
+        }
+    }
+
+    /// That of a depthwise convolution: as of one without pooling.
+    pub(crate) fn depthwise(conv: &DepthwiseConv2d, input: Shape, output: Shape) -> Self {
+        let DepthwiseConv2d { kernel, stride, padding, activation, weights } = *conv;
+        let conv = Conv2d { filters: input.channels, kernel, stride, padding, pool: [1, 1], activation, weights };
+        Self::new(&conv, input, output)
+    }
+
     pub(super) fn elements(&self) -> usize {
         self.height as usize * self.width as usize * self.channels
     }

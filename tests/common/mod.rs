@@ -4,6 +4,7 @@
 // Each test is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub(crate) mod int8;
 pub(crate) mod network;
 pub(crate) mod raw;
 pub(crate) mod reference;

@@ -7,8 +7,10 @@ use half::f16;
 use thumbnet::AlignedBuf;
 use thumbnet::blob::{self, ModelSpec, Tensors};
 use thumbnet::layer::{
-    Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType,
+    Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Packing, Padding, Quantize, Shape,
+    WeightType,
 };
+use thumbnet::ops;
 
 /// The parameters of one layer that has some.
 #[derive(Clone, Debug)]
@@ -116,7 +118,9 @@ impl Network {
         let mut out = AlignedBuf::zeroed(blob::encoded_len(&spec).expect("the specification is that of a model"));
         // What the buffer held must not shine through.
         out.fill(0xa5);
-        let written = blob::encode(&spec, &tensors, &mut out).expect("the model fits").len();
+        // The activations of these networks are about 1.
+        let scales = vec![1.0 / 64.0; tensors.len()];
+        let written = blob::encode_int8(&spec, &tensors, &scales, &mut out).expect("the model fits").len();
         assert_eq!(written, out.len());
         out
     }
@@ -136,7 +140,26 @@ impl Network {
     }
 }
 
-/// A small model with every kind of layer, and labels.
+/// What models with int8 weights need, and no others.
+pub(crate) const INT8_OPS: u32 = ops::QUANTIZE | ops::WEIGHTS_INT8_GROUPED | ops::WEIGHTS_INT8_FOLDED;
+
+/// The layers with int8 weights, behind a quantisation of the input to steps of `scale`.
+pub(crate) fn quantized(input: &InputSpec, layers: &[Layer], scale: f32, packing: Packing) -> Vec<Layer> {
+    let with_weights = |layer: &Layer| {
+        let mut layer = *layer;
+        match &mut layer {
+            Layer::Dense(Dense { weights, .. })
+            | Layer::Conv2d(Conv2d { weights, .. })
+            | Layer::DepthwiseConv2d(DepthwiseConv2d { weights, .. }) => *weights = WeightType::Int8(packing),
+            _ => {}
+        }
+        layer
+    };
+    let first = Layer::Quantize(Quantize::new(input, scale).expect("an ordinary scale"));
+    std::iter::once(first).chain(layers.iter().map(with_weights)).collect()
+}
+
+/// A small model with every kind of layer but a quantisation, and labels.
 pub(crate) fn every_layer() -> Network {
     let mut first = conv(3, 3, Activation::Tanh);
     first.padding = Padding { top: 1, bottom: -1, left: 2, right: 0 };

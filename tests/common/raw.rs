@@ -3,7 +3,7 @@
 //! This is a second writer of the format: `format.rs` compares it with the library's.
 
 use super::network::Network;
-use thumbnet::layer::{Activation, Layer, WeightType};
+use thumbnet::layer::{Activation, Layer, Packing, WeightType};
 use thumbnet::{AlignedBuf, LoadError, Model};
 
 /// Where the fields of the prefix lie.
@@ -95,19 +95,20 @@ fn activation_index(activation: Activation) -> u8 {
 }
 
 pub(crate) fn layer_bytes(layer: &Layer) -> Vec<u8> {
-    let weights = match layer.weight_type() {
-        Some(WeightType::F16) => 1,
-        _ => 0,
+    let weights: &[u8] = match layer.weight_type() {
+        None | Some(WeightType::F32) => &[0],
+        Some(WeightType::F16) => &[1],
+        Some(WeightType::Int8(Packing::Grouped)) => &[2, 0],
+        Some(WeightType::Int8(Packing::Folded)) => &[2, 1],
     };
+    let activation = [activation_index(layer.activation())];
     match layer {
-        Layer::Dense(dense) => {
-            [vec![0], varint(dense.outputs.into()), vec![activation_index(dense.activation), weights]].concat()
-        }
+        Layer::Dense(dense) => [&[0], &varint(dense.outputs.into())[..], &activation, weights].concat(),
         Layer::Conv2d(conv) => {
             let p = conv.padding;
             let padding = [p.top, p.bottom, p.left, p.right].map(|side| side as u8);
             let windows = [&conv.kernel[..], &conv.stride, &padding, &conv.pool].concat();
-            [vec![1], varint(conv.filters.into()), windows, vec![activation_index(conv.activation), weights]].concat()
+            [&[1], &varint(conv.filters.into())[..], &windows, &activation, weights].concat()
         }
         Layer::MaxPool2d(pool) => [&[2][..], &pool.kernel, &pool.stride].concat(),
         Layer::Softmax => vec![3],
@@ -115,7 +116,13 @@ pub(crate) fn layer_bytes(layer: &Layer) -> Vec<u8> {
             let p = conv.padding;
             let padding = [p.top, p.bottom, p.left, p.right].map(|side| side as u8);
             let windows = [&conv.kernel[..], &conv.stride, &padding].concat();
-            [vec![4], windows, vec![activation_index(conv.activation), weights]].concat()
+            [&[4][..], &windows, &activation, weights].concat()
+        }
+        Layer::Quantize(quantize) => {
+            let offset = quantize.byte_offset;
+            let zigzag = ((offset << 1) ^ (offset >> 31)) as u32;
+            let multiplier = varint(quantize.byte_multiplier);
+            [&[5][..], &quantize.inverse_scale.to_le_bytes(), &multiplier, &varint(zigzag)].concat()
         }
     }
 }

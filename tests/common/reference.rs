@@ -142,7 +142,7 @@ pub(crate) fn output_dims(layer: &Layer, input: Dims) -> Option<Dims> {
             let rows = steps(input[0] as i64, pool.kernel[0], pool.stride[0])?;
             [rows, steps(input[1] as i64, pool.kernel[1], pool.stride[1])?, input[2]]
         }
-        Layer::Softmax => input,
+        Layer::Softmax | Layer::Quantize(_) => input,
         Layer::DepthwiseConv2d(conv) => {
             let [rows, columns] = conv_sums(conv.kernel, conv.stride, conv.padding, input)?;
             [rows, columns, input[2]]
@@ -164,7 +164,7 @@ pub(crate) fn weight_dims(layer: &Layer, input: Dims) -> Option<[usize; 2]> {
             let [kh, kw] = conv.kernel.map(usize::from);
             Some([kh * kw, input[2]])
         }
-        Layer::MaxPool2d(_) | Layer::Softmax => None,
+        Layer::MaxPool2d(_) | Layer::Softmax | Layer::Quantize(_) => None,
     }
 }
 
@@ -294,5 +294,6 @@ pub(crate) fn layer(layer: &Layer, dims: Dims, x: &[Bounded], weights: &[f32], b
         Layer::MaxPool2d(pool) => max_pool2d(x, dims, pool),
         Layer::Softmax => softmax(x),
         Layer::DepthwiseConv2d(conv) => depthwise_conv2d(x, dims, conv, weights, bias),
+        Layer::Quantize(_) => panic!("int8 arithmetic has a reference of its own: `int8`"),
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 type Work<'a> = Box<dyn FnMut() + 'a>;
 
 fn measure(model: &Model<'_>, backends: &[Backend]) -> Report {
-    let layers: Vec<LayerInfo<'_>> = model.layers().collect();
+    let layers: Vec<LayerInfo> = model.layers().collect();
     let files: Vec<Option<AlignedBuf>> = layers.iter().map(alone).collect();
     let images: Vec<f32> = values(BATCH * model.input_len());
     let mut works: Vec<Work<'_>> = Vec::new();
@@ -97,7 +97,7 @@ fn measure(model: &Model<'_>, backends: &[Backend]) -> Report {
     }
 }
 
-fn layer_report(info: &LayerInfo<'_>, seconds: f64) -> LayerReport {
+fn layer_report(info: &LayerInfo, seconds: f64) -> LayerReport {
     let shape = info.output;
     LayerReport {
         layer: info.layer.name(),
@@ -130,7 +130,7 @@ fn batch<'a>(model: Model<'a>, images: &'a [f32]) -> Work<'a> {
 }
 
 /// A layer by itself, which is timed as a model of its own; a softmax, which cannot be one, as a kernel.
-fn layer<'a>(info: &LayerInfo<'_>, file: Option<&'a [u8]>, backend: Backend) -> Work<'a> {
+fn layer<'a>(info: &LayerInfo, file: Option<&'a [u8]>, backend: Backend) -> Work<'a> {
     let count = |shape: thumbnet::layer::Shape| shape.elements().expect("a layer of a loaded model") as usize;
     let Some(file) = file else {
         let (logits, mut buffer) = (values(count(info.output)), values(count(info.output)));
@@ -148,14 +148,14 @@ fn layer<'a>(info: &LayerInfo<'_>, file: Option<&'a [u8]>, backend: Backend) -> 
 }
 
 /// A model of one layer with made-up weights, which cost what any cost; `None` for a softmax.
-fn alone(info: &LayerInfo<'_>) -> Option<AlignedBuf> {
+fn alone(info: &LayerInfo) -> Option<AlignedBuf> {
     if matches!(info.layer, Layer::Softmax) {
         return None;
     }
     let spec = ModelSpec {
         input: InputSpec { shape: info.input, scale: 1.0, offset: 0.0 },
         labels: &[],
-        layers: std::slice::from_ref(info.layer),
+        layers: std::slice::from_ref(&info.layer),
     };
     let outputs = usize::from(info.output.channels);
     let weights = values((info.parameters as usize).saturating_sub(outputs));

@@ -69,10 +69,10 @@ fn summary(model: &Model<'_>, file_bytes: usize) -> Summary {
     }
 }
 
-fn row(info: LayerInfo<'_>) -> Row {
+fn row(info: LayerInfo) -> Row {
     Row {
         layer: info.layer.name(),
-        details: details(info.layer),
+        details: details(&info.layer),
         activation: match info.layer.activation() {
             Activation::None => "",
             Activation::Relu => "relu",
@@ -107,7 +107,7 @@ fn details(layer: &Layer) -> String {
             by(pool.kernel) + &unless(pool.stride == pool.kernel, format!(" stride {}", by(pool.stride)))
         }
         Layer::DepthwiseConv2d(conv) => window(conv.kernel, conv.stride, conv.padding),
-        Layer::Dense(_) | Layer::Softmax => String::new(),
+        Layer::Dense(_) | Layer::Softmax | Layer::Quantize(_) => String::new(),
     }
 }
 

@@ -109,6 +109,7 @@ fn weight_type_name(weights: WeightType) -> &'static str {
     match weights {
         WeightType::F32 => "f32",
         WeightType::F16 => "f16",
+        WeightType::Int8(_) => "int8",
     }
 }
 

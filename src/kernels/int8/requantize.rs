@@ -1,0 +1,204 @@
+//! From 32-bit sums to the next layer's int8 activations, or to the f32 outputs of the last layer.
+//!
+//! Products of 16-bit numbers are all it needs, so a Cortex-M0, which has no longer ones, computes the same.
+
+use super::tensor::Int8Tensor;
+use bytemuck::{Pod, Zeroable};
+
+/// What scales the sums of one output, in the four bytes that the tensor has for it.
+///
+/// For int8 outputs `multiplier + (shift << 16)`: a sum stands for `sum * multiplier / 2^(21 + shift)` steps. For f32
+/// outputs the bits of the value of one step of the sum.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(transparent)]
+pub(crate) struct Parameter(u32);
+
+/// The fraction of a product of a sum, cut to sixteen bits, and a multiplier.
+const FRACTION: u32 = 21;
+/// The fraction of what the activations' table is read with.
+const TABLE_FRACTION: u32 = FRACTION - 8;
+
+impl Parameter {
+    /// For sums of which one step has the value `sum`; `output` is the value of a step of int8 outputs, `None` for f32.
+    /// `None` if that is out of range.
+    pub(crate) fn new(sum: f64, output: Option<f32>) -> Option<Self> {
+        let Some(output) = output else {
+            let scale = sum as f32;
+            return (scale.is_finite() && scale > 0.0).then_some(Self(scale.to_bits()));
+        };
+        let mut scale = sum / f64::from(output) * f64::from(1u32 << FRACTION);
+        let mut shift = 0;
+        if !(scale > 0.0 && scale < 32_767.5) {
+            return None;
+        }
+        while scale < 16_383.5 && shift < 31 {
+            scale *= 2.0;
+            shift += 1;
+        }
+        Some(Self((scale + 0.5) as u32 | shift << 16))
+    }
+
+    /// The largest ratio of a step of the sums to a step of the outputs.
+    pub(crate) const LARGEST_RATIO: f64 = 32_767.0 / (1u32 << FRACTION) as f64;
+
+    pub(crate) const fn to_le_bytes(self) -> [u8; 4] {
+        self.0.to_le_bytes()
+    }
+
+    /// `sum` in steps of int8 outputs, times 2^21.
+    #[inline(always)]
+    fn product(self, sum: i32) -> i32 {
+        let (multiplier, shift) = (self.0 & 0x7fff, self.0 >> 16 & 31);
+        let cut = (sum >> shift).clamp(-32_768, 32_767);
+        cut * multiplier as i32
+    }
+
+    /// `sum` in steps of int8 outputs.
+    #[inline(always)]
+    pub(crate) fn steps(self, sum: i32) -> i32 {
+        (self.product(sum) + (1 << (FRACTION - 1))) >> FRACTION
+    }
+
+    /// `sum` in steps of the table, of which 4096 are 1.
+    #[inline(always)]
+    fn table_steps(self, sum: i32) -> i32 {
+        let steps = (self.product(sum) + (1 << (TABLE_FRACTION - 1))) >> TABLE_FRACTION;
+        steps.clamp(-32_767, 32_767)
+    }
+
+    /// The value of `sum`.
+    #[inline(always)]
+    fn value(self, sum: i32) -> f32 {
+        sum as f32 * f32::from_bits(self.0)
+    }
+
+    /// The stored word.
+    pub(crate) const fn word(self) -> u32 {
+        self.0
+    }
+}
+
+/// The value of one step of the int8 outputs that tanh and sigmoid would have if they were not: their table's 256 steps.
+pub(crate) const TABLE_STEP: f32 = 1.0 / 16.0;
+
+/// A function that is looked up: from steps of 2^-12 to steps of 2^-15.
+pub(crate) type Lookup = fn(i32) -> i32;
+
+/// What becomes of a sum: the activation.
+#[derive(Clone, Copy)]
+pub(crate) struct Epilogue {
+    /// The least output, in steps: 0 for a ReLU.
+    pub(crate) floor: i32,
+    /// In place of that, tanh or sigmoid.
+    pub(crate) lookup: Option<Lookup>,
+}
+
+/// Where outputs go.
+pub(crate) enum Target<'a> {
+    Int8(&'a mut [i8]),
+    F32(&'a mut [f32]),
+}
+
+impl Target<'_> {
+    /// The number of values that there is room for.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Int8(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    /// The values from `first` on, at most `len`.
+    #[inline(always)]
+    pub(crate) fn part(&mut self, first: usize, len: usize) -> Target<'_> {
+        fn part<T>(values: &mut [T], first: usize, len: usize) -> &mut [T] {
+            let values = values.get_mut(first..).unwrap_or_default();
+            let len = len.min(values.len());
+            values.get_mut(..len).unwrap_or_default()
+        }
+        match self {
+            Self::Int8(values) => Target::Int8(part(values, first, len)),
+            Self::F32(values) => Target::F32(part(values, first, len)),
+        }
+    }
+}
+
+impl Epilogue {
+    /// Adds the biases to the `sums` of the outputs from `first` on, and writes what becomes of them to `out`, as many as
+    /// fit.
+    pub(crate) fn store(&self, tensor: &Int8Tensor<'_>, first: usize, sums: &[i32], out: Target<'_>) {
+        let bias = tensor.bias().get(first..).unwrap_or_default();
+        let parameters = tensor.parameters().get(first..).unwrap_or_default();
+        let sums = sums.iter().zip(bias).map(|(sum, bias)| sum.wrapping_add(*bias)).zip(parameters);
+        match out {
+            Target::Int8(out) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| *to = self.int8(*scale, sum)),
+            Target::F32(out) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| *to = self.f32(*scale, sum)),
+        }
+    }
+
+    #[inline(always)]
+    fn int8(&self, scale: Parameter, sum: i32) -> i8 {
+        match self.lookup {
+            None => scale.steps(sum).max(self.floor).min(127) as i8,
+            Some(lookup) => ((lookup(scale.table_steps(sum)) * 127 + (1 << 14)) >> 15) as i8,
+        }
+    }
+
+    #[inline(always)]
+    fn f32(&self, scale: Parameter, sum: i32) -> f32 {
+        match self.lookup {
+            None if self.floor == 0 && sum < 0 => 0.0,
+            None => scale.value(sum),
+            Some(lookup) => lookup(scale.table_steps(sum)) as f32 * (1.0 / 32_768.0),
+        }
+    }
+}
+
+/// tanh(i / 16) * 2^15 for i in 0..=64, rounded; the last is followed by itself.
+static TANH: [u16; 66] = tanh_table();
+
+const fn tanh_table() -> [u16; 66] {
+    let mut table = [0; 66];
+    let mut index = 0;
+    while index < 66 {
+        // exp(2x) as the 64th power of exp(2x / 64), for which three terms of the series do... in f64, at compile time.
+        let x = (if index < 64 { index } else { 64 }) as f64 / 16.0;
+        let mut exp = exp_series(x / 32.0);
+        let mut squarings = 0;
+        while squarings < 6 {
+            exp *= exp;
+            squarings += 1;
+        }
+        table[index] = ((exp - 1.0) / (exp + 1.0) * 32_768.0 + 0.5) as u16;
+        index += 1;
+    }
+    table
+}
+
+/// exp(x) for x between 0 and 1/8, to the last bits of an f64.
+const fn exp_series(x: f64) -> f64 {
+    let mut term = 1.0;
+    let mut sum = 1.0;
+    let mut n = 1;
+    while n < 14 {
+        term *= x / n as f64;
+        sum += term;
+        n += 1;
+    }
+    sum
+}
+
+/// tanh, from steps of 2^-12 to steps of 2^-15; linear between the table's entries, and constant from 4 on.
+pub(crate) fn tanh(steps: i32) -> i32 {
+    let size = steps.unsigned_abs().min(4 << 12);
+    let (index, rest) = ((size >> 8) as usize, (size & 255) as i32);
+    let entry = |index| TANH.get(index).copied().map_or(0, i32::from);
+    let from = entry(index);
+    let value = from + (((entry(index + 1) - from) * rest + 128) >> 8);
+    if steps < 0 { -value } else { value }
+}
+
+/// The logistic function, likewise: `(1 + tanh(x / 2)) / 2`.
+pub(crate) fn sigmoid(steps: i32) -> i32 {
+    (32_768 + tanh(steps >> 1) + 1) >> 1
+}
