@@ -36,11 +36,13 @@ const LOOP: Interval = Interval { instructions: 4000, cycles: 4000 + 999 * 2 + 1
 const LARGEST_DIFFERENCE: f32 = 1e-4;
 
 /// Counts every workload; prints a table, or JSON.
-pub(crate) fn run(json: bool) -> Result<()> {
+///
+/// Only those whose core and name contain `only` are.
+pub(crate) fn run(json: bool, only: &str) -> Result<()> {
     let plugin = plugin()?;
     let mut cores = BTreeMap::<_, BTreeMap<_, BTreeMap<_, _>>>::new();
     let mut table = String::new();
-    for workload in workloads::ALL {
+    for workload in workloads::ALL.iter().filter(|workload| workload.full_name().contains(only)) {
         let counts = count(workload, &plugin)?;
         table += &lines(workload, &counts);
         let weights = cores.entry(workload.core.name).or_default();
@@ -69,7 +71,7 @@ fn lines(workload: &Workload, counts: &Counts) -> String {
     };
     let ours = [counts.instructions, counts.cycles, counts.code, counts.ram];
     let theirs = [Some(peer.instructions), peer.cycles, Some(peer.code), peer.ram];
-    let mut text = line(&format!("{} {}", workload.core.name, workload.name()), ours.map(|n| n.to_string()));
+    let mut text = line(&workload.full_name(), ours.map(|n| n.to_string()));
     text += &line(&format!("  {}", peer.name), theirs.map(number));
     text += &line("  ratio", [0, 1, 2, 3].map(|column: usize| ratio(ours[column], theirs[column])));
     let Counts { static_ram, stack, model, load, .. } = counts;

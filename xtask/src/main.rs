@@ -47,6 +47,9 @@ enum Chore {
         /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
+        /// Only workloads whose core and name contain this, such as `"m0 w1"` or `int8`
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// Train every notebook's program, compare it with what the notebook printed, and write docs/notebooks.md.
     ///
@@ -64,7 +67,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test { name } => Ok(test::run(&name)),
         Chore::Firmware => firmware::run().map(ExitCode::from),
-        Chore::Count { json } => count::run(json).map(|()| ExitCode::SUCCESS),
+        Chore::Count { json, only } => count::run(json, &only).map(|()| ExitCode::SUCCESS),
         Chore::Notebooks { time } => {
             if time { notebooks::time() } else { notebooks::run() }.map(|()| ExitCode::SUCCESS)
         }

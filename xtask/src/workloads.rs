@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use thumbnet::blob::{self, ModelSpec, Tensors};
-use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, Padding, Shape, WeightType};
+use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, Packing, Padding, Quantize, Shape, WeightType};
 use thumbnet::{AlignedBuf, Model};
 
 /// A network on a core.
@@ -55,7 +55,18 @@ pub(crate) const ALL: &[Workload] = &[
     f32(&M0, &W1, Peer { ram: Some(768), ..Peer::new("naive C", 15_144_071, 2_642) }),
     f32(&M0, &W2, Peer { ram: Some(768), ..Peer::new("naive C", 3_484_784, 2_642) }),
     f32(&M0, &W4, Peer { ram: Some(27_040), ..Peer::new("naive C", 33_224_795, 3_822) }),
+    int8(&M4F, &W1, Peer { cycles: Some(266_016), ram: Some(192), ..Peer::new("CMSIS-NN", 215_229, 4_594) }),
+    int8(&M4F, &W2, Peer { cycles: Some(61_998), ram: Some(192), ..Peer::new("CMSIS-NN", 50_088, 4_594) }),
+    // The instructions are those of the best library for each layer, the rest is CMSIS-NN's.
+    int8(&M4F, &W4, Peer { cycles: Some(1_575_795), ram: Some(7_048), ..Peer::new("best per layer", 661_927, 13_560) }),
+    int8(&M0, &W1, Peer { ram: Some(192), ..Peer::new("CMSIS-NN", 679_405, 3_042) }),
+    int8(&M0, &W2, Peer { ram: Some(192), ..Peer::new("CMSIS-NN", 160_481, 3_042) }),
+    int8(&M0, &W4, Peer { ram: Some(6_760), ..Peer::new("naive C", 2_016_031, 2_940) }),
 ];
+
+const fn int8(core: &'static Core, network: &'static Network, peer: Peer) -> Workload {
+    Workload { core, weights: WeightType::Int8(Packing::Folded), network, peer }
+}
 
 const fn f32(core: &'static Core, network: &'static Network, peer: Peer) -> Workload {
     Workload { core, weights: WeightType::F32, network, peer }
@@ -84,10 +95,16 @@ impl Workload {
         format!("{}-{}", self.network.name, self.weights_name())
     }
 
+    /// The core and the workload.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{} {}", self.core.name, self.name())
+    }
+
     pub(crate) fn weights_name(&self) -> &'static str {
         match self.weights {
             WeightType::F32 => "f32",
             WeightType::F16 => "f16",
+            WeightType::Int8(_) => "int8",
         }
     }
 
@@ -95,11 +112,12 @@ impl Workload {
     pub(crate) fn model(&self) -> Result<AlignedBuf> {
         let mut random = fastrand::Rng::with_seed(5);
         let shape = Shape::new(28, 28, 1);
-        let layers = self.network.layers;
-        let spec = ModelSpec { input: InputSpec { shape, scale: 1.0 / 255.0, offset: 0.0 }, labels: &[], layers };
+        let input = InputSpec { shape, scale: 1.0 / 255.0, offset: 0.0 };
+        let layers = self.layers(&input)?;
+        let spec = ModelSpec { input, labels: &[], layers: &layers };
         let mut values = Vec::new();
         let mut input = shape;
-        for layer in layers {
+        for layer in self.network.layers {
             let (inputs, outputs) = match layer {
                 Layer::Dense(dense) => (elements(input), usize::from(dense.outputs)),
                 Layer::Conv2d(conv) => {
@@ -118,8 +136,25 @@ impl Workload {
         }
         let tensors = values.iter().map(|(weights, bias)| Tensors { weights, bias }).collect::<Vec<_>>();
         let mut blob = AlignedBuf::zeroed(blob::encoded_len(&spec)?);
-        blob::encode(&spec, &tensors, &mut blob)?;
+        // Steps of int8 activations, which are about 1.
+        let scales = tensors.iter().map(|_| 1.0 / 32.0).collect::<Vec<_>>();
+        blob::encode_int8(&spec, &tensors, &scales, &mut blob)?;
         Ok(blob)
+    }
+
+    /// The network's layers with the workload's weights.
+    fn layers(&self, input: &InputSpec) -> Result<Vec<Layer>> {
+        let mut layers = Vec::new();
+        if matches!(self.weights, WeightType::Int8(_)) {
+            let quantize = Quantize::new(input, 1.0 / 127.0).context("an ordinary scale")?;
+            layers.push(Layer::Quantize(quantize));
+        }
+        layers.extend(self.network.layers.iter().map(|layer| match *layer {
+            Layer::Dense(dense) => Layer::Dense(Dense { weights: self.weights, ..dense }),
+            Layer::Conv2d(conv) => Layer::Conv2d(Conv2d { weights: self.weights, ..conv }),
+            other => other,
+        }));
+        Ok(layers)
     }
 
     /// The input, of which 30 % is not 0.
