@@ -100,14 +100,6 @@ pub(crate) enum Target<'a> {
 }
 
 impl Target<'_> {
-    /// The number of values that there is room for.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Int8(values) => values.len(),
-            Self::F32(values) => values.len(),
-        }
-    }
-
     /// The values from `first` on, at most `len`.
     #[inline(always)]
     pub(crate) fn part(&mut self, first: usize, len: usize) -> Target<'_> {
