@@ -144,14 +144,10 @@ impl Folded<'_> {
     fn position(&mut self, x: Rows<'_>, [row, column]: Corner) -> Option<()> {
         self.sums.as_flattened_mut().fill(i32::MIN);
         let [kh, _] = self.geometry.kernel;
-        let ([sh, sw], [ph, pw]) = (self.geometry.stride, self.geometry.pool);
+        let ([sh, _], [ph, pw]) = (self.geometry.stride, self.geometry.pool);
         let (groups, step) = (kh as usize * self.groups_of_run, sh as usize * self.groups_of_run);
-        let [mut top, mut left] = self.geometry.origin;
-        top += row * ph * sh;
-        left += column * pw * sw;
-        for _ in 0..pw {
-            self.widen(x, [top, left])?;
-            left += sw;
+        for right in 0..pw {
+            self.widen(x, self.geometry.corner([row, column], right))?;
             let windows = Windows { x: self.words, groups, step, count: ph as usize };
             if groups <= GROUPS_AT_A_TIME {
                 let panels = Panels { weights: self.weights, stride: groups };

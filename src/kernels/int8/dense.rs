@@ -5,17 +5,22 @@ use super::quantize::Source;
 use super::requantize::{Epilogue, Target};
 use super::tensor::{GROUPED_PANEL, Int8Tensor};
 use crate::kernels::backend::Backend;
-use crate::kernels::backend::folded::{self, GROUPS_AT_A_TIME, Then};
+use crate::kernels::backend::folded::{self, Panels};
 
-/// Four-byte words of workspace that [`dense_folded`] needs: for the sums, and for some inputs in the form that the products
-/// want.
+/// Groups of four inputs of which [`dense_folded`] adds up the products at a time: so many that the sums are not picked up and
+/// put down too often, and so few that they need little memory.
+const GROUPS: usize = 64;
+const _: () = assert!(GROUPS <= folded::GROUPS_AT_A_TIME);
+
+/// Four-byte words of workspace that [`dense_folded`] needs: for the sums, for some inputs, and for these in the form that the
+/// products want.
 pub(crate) const fn folded_workspace(inputs: u32, outputs: u32) -> u32 {
     let groups = inputs.div_ceil(4);
-    let at_a_time = if groups < GROUPS_AT_A_TIME as u32 { groups } else { GROUPS_AT_A_TIME as u32 };
-    outputs.div_ceil(4) * 4 + at_a_time * 2
+    let at_a_time = if groups < GROUPS as u32 { groups } else { GROUPS as u32 };
+    outputs.div_ceil(4) * 4 + at_a_time * (1 + folded::WORDS_OF_A_GROUP as u32)
 }
 
-/// A dense layer of one row with folded weights.
+/// A dense layer of one row with folded weights. `None` if the workspace is too small.
 #[inline(never)]
 pub(crate) fn dense_folded(
     x: Source<'_>,
@@ -25,33 +30,22 @@ pub(crate) fn dense_folded(
     out: Target<'_>,
 ) -> Option<()> {
     let groups = tensor.inputs().div_ceil(4);
-    let (sums, words) = workspace.split_at_mut_checked(tensor.outputs().div_ceil(4) * 4)?;
+    let (sums, workspace) = workspace.split_at_mut_checked(tensor.outputs().div_ceil(4) * 4)?;
     let (sums, _) = bytemuck::cast_slice_mut::<_, i32>(sums).as_chunks_mut();
-    let (words, _) = words.as_chunks_mut::<2>();
     sums.as_flattened_mut().fill(0);
     let mut first = 0;
     while first < groups {
-        let words = words.get_mut(..GROUPS_AT_A_TIME.min(groups - first))?;
-        widen(x, first * 4, words)?;
-        let windows = folded::Windows { x: words, groups: words.len(), step: 0, count: 1 };
-        let panels = folded::Panels { weights: tensor.folded_weights().get(first..)?, stride: groups };
-        folded::products(windows, panels, Then::Add, sums)?;
-        first += words.len();
+        let count = GROUPS.min(groups - first);
+        let (part, words) = workspace.split_at_mut_checked(count)?;
+        let part = bytemuck::cast_slice_mut::<_, i8>(part);
+        // What is beyond the last input.
+        part.iter_mut().rev().take(3).for_each(|value| *value = 0);
+        x.read(first * 4, part);
+        let panels = Panels { weights: tensor.folded_weights().get(first..)?, stride: groups };
+        folded::add_row(part, panels, words, sums)?;
+        first += count;
     }
     epilogue.store(tensor, 0, sums.as_flattened(), out);
-    Some(())
-}
-
-/// Brings the inputs from `first` on into form: as many groups as there are `words` for.
-fn widen(x: Source<'_>, mut first: usize, words: &mut [folded::Inputs]) -> Option<()> {
-    /// Inputs that are quantised at a time, on the stack.
-    const AT_A_TIME: usize = 32;
-    for words in words.chunks_mut(AT_A_TIME / 4) {
-        let mut values = [0; AT_A_TIME];
-        x.read(first, &mut values);
-        folded::widen(folded::Runs { x: &values, count: 1, pitch: 0 }, words.len(), words)?;
-        first += AT_A_TIME;
-    }
     Some(())
 }
 

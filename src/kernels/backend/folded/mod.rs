@@ -94,3 +94,22 @@ pub(crate) fn products(x: Windows<'_>, panels: Panels<'_>, then: Then, sums: &mu
     }
     None
 }
+
+/// Four-byte words that [`add_row`] needs for each group of four inputs.
+pub(crate) const WORDS_OF_A_GROUP: usize = 3;
+
+/// Adds to the sums of each panel the products of the inputs of a part of a row: a multiple of four, and at most
+/// [`GROUPS_AT_A_TIME`] groups. `None` if there are not so many weights, or if the workspace is too small.
+///
+/// Groups of zeros, of which a drawing and what is behind a ReLU have many, take next to no time.
+#[inline(always)]
+pub(crate) fn add_row(x: &[i8], panels: Panels<'_>, workspace: &mut [u32], sums: &mut [[i32; PANEL]]) -> Option<()> {
+    let (groups, _) = x.as_chunks::<4>();
+    let last_panel = sums.len().checked_sub(1)?.checked_mul(panels.stride)?;
+    let words = workspace.get_mut(..groups.len() * WORDS_OF_A_GROUP)?;
+    if groups.is_empty() || groups.len() > GROUPS_AT_A_TIME || panels.weights.len() < last_panel + groups.len() {
+        return None;
+    }
+    implementation::add_row(groups, panels, words, sums);
+    Some(())
+}

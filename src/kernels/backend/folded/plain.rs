@@ -17,6 +17,14 @@ pub(super) fn widen(runs: Runs<'_>, groups: usize, to: &mut [Inputs]) {
     }
 }
 
+#[inline(always)]
+pub(super) fn add_row(x: &[[i8; 4]], panels: Panels<'_>, workspace: &mut [u32], sums: &mut [[i32; PANEL]]) {
+    let (words, _) = workspace.as_chunks_mut::<2>();
+    let words = words.get_mut(..x.len()).unwrap_or_default();
+    widen(Runs { x: x.as_flattened(), count: 1, pitch: 0 }, x.len(), words);
+    products(Windows { x: words, groups: x.len(), step: 0, count: 1 }, panels, Then::Add, sums);
+}
+
 #[inline(never)]
 pub(super) fn products(x: Windows<'_>, panels: Panels<'_>, then: Then, sums: &mut [[i32; PANEL]]) {
     let mut weights = panels.weights;
