@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(crate) const TARGET: &str = "thumbv7em-none-eabihf";
 
 /// What brings the emulator.
-const QEMU_REMEDY: &str = "`apt-get install qemu-system-arm` on Debian, `brew install qemu` on a Mac";
+pub(crate) const QEMU_REMEDY: &str = "`apt-get install qemu-system-arm` on Debian, `brew install qemu` on a Mac";
 
 /// An emulated run takes well under a minute; one that hangs is ended.
 const LIMIT: Duration = Duration::from_secs(180);

@@ -2,6 +2,7 @@
 
 mod board;
 mod command;
+mod count;
 mod digits;
 mod firmware;
 mod notebooks;
@@ -9,6 +10,7 @@ mod portable;
 mod report;
 mod test;
 mod toolchain;
+mod workloads;
 
 // The layout of `assets/digits.bin`, which the firmware reads.
 #[allow(unreachable_pub, reason = "the firmware's library publishes it")]
@@ -40,6 +42,12 @@ enum Chore {
     },
     /// Classify 100 test digits on an emulated Cortex-M4F; the exit code is the firmware's.
     Firmware,
+    /// Count the instructions and estimate the cycles that an inference takes on a Cortex-M, beside those of other libraries.
+    Count {
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Train every notebook's program, compare it with what the notebook printed, and write docs/notebooks.md.
     ///
     /// It takes a quarter of an hour or so.
@@ -56,6 +64,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test { name } => Ok(test::run(&name)),
         Chore::Firmware => firmware::run().map(ExitCode::from),
+        Chore::Count { json } => count::run(json).map(|()| ExitCode::SUCCESS),
         Chore::Notebooks { time } => {
             if time { notebooks::time() } else { notebooks::run() }.map(|()| ExitCode::SUCCESS)
         }
