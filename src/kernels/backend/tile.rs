@@ -1,5 +1,7 @@
 //! The one inner loop: a tile of sums, rows of inputs times vectors of a weight panel.
 
+#[cfg(cortex_m_fpu)]
+use super::cortex_m;
 use crate::kernels::pack::{PANEL, sealed::Load};
 use crate::kernels::vector::Vector;
 use core::marker::PhantomData;
@@ -22,13 +24,21 @@ impl Load for f16 {
 }
 
 /// What the inner loop can read inputs from.
-pub(crate) trait Element: Copy {
+#[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
+pub trait Element: Copy {
     /// Whether speed is worth copies of a loop: bytes are read by a model's first layer only, which converts them before
     /// if it has the room.
     const UNROLL: bool;
 
     /// The value, given the input specification's scale and offset.
     fn value(self, scale: f32, offset: f32) -> f32;
+
+    /// Computes the sums of a window: sixteen if `wide`, else eight.
+    ///
+    /// # Safety
+    /// As of [`cortex_m::sixteen_sums`] or [`cortex_m::eight_sums`].
+    #[cfg(cortex_m_fpu)]
+    unsafe fn window_sums(window: &cortex_m::Window<Self>, wide: bool);
 }
 
 impl Element for f32 {
@@ -37,6 +47,13 @@ impl Element for f32 {
     #[inline(always)]
     fn value(self, _: f32, _: f32) -> f32 {
         self
+    }
+
+    #[cfg(cortex_m_fpu)]
+    #[inline(always)]
+    unsafe fn window_sums(window: &cortex_m::Window<Self>, wide: bool) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { if wide { cortex_m::sixteen_sums(window) } else { cortex_m::eight_sums(window) } }
     }
 }
 
@@ -47,11 +64,19 @@ impl Element for u8 {
     fn value(self, scale: f32, offset: f32) -> f32 {
         f32::from(self) * scale + offset
     }
+
+    #[cfg(cortex_m_fpu)]
+    #[inline(always)]
+    unsafe fn window_sums(window: &cortex_m::Window<Self>, wide: bool) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { if wide { cortex_m::sixteen_sums_of_bytes(window) } else { cortex_m::eight_sums_of_bytes(window) } }
+    }
 }
 
 /// Inputs with the scale and offset that bytes have.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Inputs<'a, E> {
+#[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
+pub struct Inputs<'a, E> {
     pub(crate) values: &'a [E],
     pub(crate) scale: f32,
     pub(crate) offset: f32,
