@@ -88,14 +88,14 @@ compiled! {
     #[cfg(cortex_m_fpu)]
     #[inline(always)]
     fn dense_without_vectors<E: Element>(x: Inputs<'_, E>, weights: Panels<'_, f32>, floor: f32, out: &mut [f32]) -> bool {
-        super::backend::cortex_m::dense(x, weights, floor, out);
+        super::backend::cortex_m::run_dense(&x, &weights, floor, out);
         true
     }
 
     #[cfg(cortex_m_fpu)]
     #[inline(always)]
     fn conv2d_without_vectors<E: Element>(kernel: ConvKernel<'_, E, f32>) -> Option<ConvKernel<'_, E, f32>> {
-        super::backend::cortex_m::conv2d(kernel);
+        super::backend::cortex_m::run_conv2d(kernel);
         None
     }
 }

@@ -11,7 +11,7 @@
 use core::arch::asm;
 use core::hint::black_box;
 use cortex_m_rt::entry;
-use cortex_m_semihosting::{debug, nr, syscall1};
+use cortex_m_semihosting::{debug, syscall1};
 use firmware_example::stack;
 
 #[cfg(not(has_workload))]

@@ -8,17 +8,19 @@
 use super::tile::{Element, Inputs};
 use crate::kernels::conv2d::ConvKernel;
 use crate::kernels::pack::{PANEL, Panels};
+use crate::kernels::windows::Geometry;
 use core::arch::asm;
+use core::marker::PhantomData;
 
 /// Where a window's inputs and weights lie: what the loops below read into their registers, in this order.
 #[repr(C)]
 #[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
-pub struct Window<E> {
-    inputs: *const E,
+pub struct Window {
+    inputs: *const u8,
     weights: *const f32,
     /// From the weights of one input to those of the next, in bytes.
     stride: usize,
-    /// Whether a byte of 0 stands for something else than 0.
+    /// Not 0 if an input of 0 stands for something else than 0.
     keep_zeros: u32,
     /// Runs of neighbouring inputs, and the length of each; neither is 0.
     runs: usize,
@@ -38,23 +40,30 @@ struct Sums {
     sums: [f32; PANEL],
 }
 
+/// Computes the sums of a window.
+///
+/// # Safety
+/// The inputs and weights of the window must be readable, and as many weights behind the first of each input as there are sums;
+/// the sums must be writable.
+#[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
+pub type WindowSums = unsafe fn(&Window);
+
 /// Defines a function that computes the sums of a window: as many as registers are named for them.
 ///
 /// The registers: r1 inputs, r2 weights, r3 stride, r4 whether to keep zeros, r5 runs, r8 length, r9 and r10 the gaps, r11 sums,
 /// r12 what is left of the stride behind the weights that were loaded with `!`, lr inputs left of the run, r0 the input.
 macro_rules! window_sums {
     (
-        $(#[$attribute:meta])* $name:ident, $element:ty,
+        $(#[$attribute:meta])* $name:ident,
         prepare: [$($prepare:literal),*], load: [$($load:literal),*], convert: [$($convert:literal),*],
         sums: $sums:literal, step: [$($step:literal),*], clobbered: [$($clobbered:tt),*]
     ) => {
         $(#[$attribute])*
         ///
         /// # Safety
-        /// The inputs and weights of the window must be readable, and as many weights behind the first of each input as there are
-        /// sums; the sums must be writable.
+        /// As of [`WindowSums`].
         #[inline(never)]
-        pub(crate) unsafe fn $name(window: &Window<$element>) {
+        pub(crate) unsafe fn $name(window: &Window) {
             // SAFETY: the caller vouches for what is read and written. Every register that changes is named, but r6 and r7, which
             // do not.
             unsafe {
@@ -100,12 +109,12 @@ macro_rules! window_sums {
 /// [`window_sums`] for one type of inputs, with sixteen sums and with eight.
 macro_rules! both_widths {
     (
-        $element:ty, $wide:ident, $narrow:ident,
+        $wide:ident, $narrow:ident,
         prepare: $prepare:tt, load: $load:tt, convert: $convert:tt
     ) => {
         window_sums! {
             /// Adds up sixteen sums.
-            $wide, $element, prepare: $prepare, load: $load, convert: $convert,
+            $wide, prepare: $prepare, load: $load, convert: $convert,
             sums: "s0-s15",
             step: [
                 "vldmia r2!, {{s16-s23}}",
@@ -126,7 +135,7 @@ macro_rules! both_widths {
         }
         window_sums! {
             /// Adds up eight sums.
-            $narrow, $element, prepare: $prepare, load: $load, convert: $convert,
+            $narrow, prepare: $prepare, load: $load, convert: $convert,
             sums: "s0-s7",
             step: [
                 "vldmia r2!, {{s8-s15}}",
@@ -143,132 +152,204 @@ macro_rules! both_widths {
 }
 
 both_widths! {
-    f32, sixteen_sums, eight_sums,
+    sixteen_sums, eight_sums,
     prepare: [], load: ["ldr r0, [r1], #4", "cbnz r0, 4f"], convert: []
 }
 
 both_widths! {
-    u8, sixteen_sums_of_bytes, eight_sums_of_bytes,
+    sixteen_sums_of_bytes, eight_sums_of_bytes,
     prepare: ["vldr s25, [r0, #36]", "vldr s26, [r0, #40]"],
     load: ["ldrb r0, [r1], #1", "cbnz r0, 4f", "cbnz r4, 4f"],
     convert: ["vcvt.f32.u32 s24, s24", "vmul.f32 s24, s24, s25", "vadd.f32 s24, s24, s26"]
 }
 
-/// The most outputs for which eight sums do.
-const NARROW: usize = PANEL / 2;
+/// Inputs of either type.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    first: *const u8,
+    /// The bytes of one input.
+    size: usize,
+    scale: f32,
+    offset: f32,
+    /// The loops for eight and for sixteen sums.
+    loops: [WindowSums; 2],
+    values: PhantomData<&'a [u8]>,
+}
 
-/// A panel of weights, with its sums.
+impl<'a> Source<'a> {
+    fn new<E: Element>(x: &Inputs<'a, E>) -> Self {
+        let (first, size) = (x.values.as_ptr().cast(), size_of::<E>());
+        Self { first, size, scale: x.scale, offset: x.offset, loops: E::WINDOW_SUMS, values: PhantomData }
+    }
+}
+
+/// A panel of weights, its sums, and the window that they are computed for.
 struct Panel<'a> {
-    /// From the panel's first weight to the end of the tensor.
     weights: &'a [f32],
     /// The number of outputs.
     width: usize,
+    window_sums: WindowSums,
+    window: Window,
     sums: Sums,
 }
 
 impl<'a> Panel<'a> {
     /// The panel that begins with output `first`.
-    fn new(weights: &Panels<'a, f32>, first: usize) -> Option<Self> {
+    #[inline(always)]
+    fn new(source: Source<'a>, weights: &Panels<'a, f32>, first: usize) -> Option<Self> {
         let columns = weights.columns::<1>(PANEL, first, weights.outputs())?;
         let [start] = columns.starts;
         let mut sums = Sums { bias: [0.0; PANEL], sums: [0.0; PANEL] };
         sums.bias.iter_mut().zip(columns.bias).for_each(|(to, bias)| *to = *bias);
-        Some(Self { weights: columns.weights.get(start..)?, width: columns.width, sums })
+        let width = columns.width.min(weights.outputs() - first);
+        let [eight_sums, sixteen_sums] = source.loops;
+        let window = Window {
+            inputs: source.first,
+            weights: core::ptr::null(),
+            stride: width * size_of::<f32>(),
+            keep_zeros: source.offset.to_bits(),
+            runs: 1,
+            len: weights.inputs(),
+            input_gap: 0,
+            weight_gap: 0,
+            sums: core::ptr::null_mut(),
+            scale: source.scale,
+            offset: source.offset,
+        };
+        let window_sums = if width > PANEL / 2 { sixteen_sums } else { eight_sums };
+        Some(Self { weights: columns.weights.get(start..)?, width, window_sums, window, sums })
     }
 
-    /// Computes the sums of `runs` runs of inputs, `len` each, and gives as many as the panel has outputs. `None` if there are
-    /// not enough inputs or weights.
+    /// Computes the sums of the window, with the weights of its inputs from `first` on, and gives as many as the panel has
+    /// outputs.
     ///
-    /// The runs begin with inputs `pitch` apart, the first with input `start`, and with weights of inputs `weight_pitch`
-    /// apart, the first with those of input `first`.
+    /// # Safety
+    /// The window's inputs must be there, and its weights.
     #[inline(always)]
-    fn sums<E: Element>(
-        &mut self,
-        x: &Inputs<'_, E>,
-        [runs, len]: [usize; 2],
-        [start, pitch]: [usize; 2],
-        [first, weight_pitch]: [usize; 2],
-    ) -> Option<&[f32]> {
-        let lanes = if self.width > NARROW { PANEL } else { NARROW };
-        let (more_runs, more_inputs) = (runs.checked_sub(1)?, len.checked_sub(1)?);
-        let inputs = x.values.get(start..)?;
-        let weights = self.weights.get(first * self.width..)?;
-        let last_weight = (more_runs * weight_pitch + more_inputs) * self.width;
-        if more_runs * pitch + len > inputs.len() || last_weight + lanes > weights.len() {
-            return None;
+    unsafe fn sums(&mut self, first: usize) -> &mut [f32] {
+        if self.window.runs == 0 || self.window.len == 0 {
+            self.sums.sums = self.sums.bias;
+        } else {
+            self.window.weights = self.weights.as_ptr().wrapping_byte_add(first * self.window.stride);
+            self.window.sums = &raw mut self.sums;
+            // SAFETY: the caller vouches for inputs and weights; a tensor is so long that sixteen weights can be read from the
+            // first of any of its inputs on.
+            unsafe { (self.window_sums)(&self.window) };
         }
-        let window = Window {
-            inputs: inputs.as_ptr(),
-            weights: weights.as_ptr(),
-            stride: self.width * size_of::<f32>(),
-            keep_zeros: x.offset.to_bits(),
-            runs,
-            len,
-            input_gap: pitch.wrapping_sub(len) * size_of::<E>(),
-            weight_gap: weight_pitch.wrapping_sub(len) * self.width * size_of::<f32>(),
-            sums: &raw mut self.sums,
-            scale: x.scale,
-            offset: x.offset,
-        };
-        // SAFETY: the last run's last input and weights are within the slices, as was just checked, and so are all before.
-        unsafe { E::window_sums(&window, lanes == PANEL) };
-        self.sums.sums.get(..self.width)
+        self.sums.sums.get_mut(..self.width).unwrap_or_default()
     }
 }
 
 /// A dense layer of one row: `out = max(floor, x · W + b)`.
-#[inline(never)]
-pub(crate) fn dense<E: Element>(x: Inputs<'_, E>, weights: Panels<'_, f32>, floor: f32, out: &mut [f32]) {
-    for (index, out) in out.chunks_mut(PANEL).enumerate() {
-        let Some(mut panel) = Panel::new(&weights, index * PANEL) else { return };
-        let Some(sums) = panel.sums(&x, [1, weights.inputs()], [0, 0], [0, 0]) else { return };
-        out.iter_mut().zip(sums).for_each(|(to, sum)| *to = bounded(floor, *sum));
+pub(crate) fn run_dense<E: Element>(x: &Inputs<'_, E>, weights: &Panels<'_, f32>, floor: f32, out: &mut [f32]) {
+    if x.values.len() == weights.inputs() {
+        dense(Source::new(x), weights, floor, out);
     }
 }
 
-/// A convolution, window by window.
-#[inline(never)]
-pub(crate) fn conv2d<E: Element>(kernel: ConvKernel<'_, E, f32>) {
+/// A convolution.
+pub(crate) fn run_conv2d<E: Element>(kernel: ConvKernel<'_, E, f32>) {
     let ConvKernel { x, geometry, weights, floor, out } = kernel;
+    if x.values.len() == geometry.elements() && weights.inputs() == geometry.window() {
+        conv2d(Source::new(&x), &geometry, &weights, floor, out);
+    }
+}
+
+/// [`run_dense`] for as many inputs as there are rows of weights.
+#[inline(never)]
+fn dense(source: Source<'_>, weights: &Panels<'_, f32>, floor: f32, out: &mut [f32]) {
+    for (index, out) in out.chunks_mut(PANEL).enumerate() {
+        let Some(mut panel) = Panel::new(source, weights, index * PANEL) else { return };
+        // SAFETY: the window is all inputs, and there are so many, as the caller has checked.
+        let sums = unsafe { panel.sums(0) };
+        out.iter_mut().zip(sums).for_each(|(to, sum)| *to = if floor > *sum { floor } else { *sum });
+    }
+}
+
+/// [`run_conv2d`] for lengths that fit: panel by panel, and window by window.
+#[inline(never)]
+fn conv2d(source: Source<'_>, geometry: &Geometry, weights: &Panels<'_, f32>, floor: f32, out: &mut [f32]) {
     let filters = weights.outputs();
-    let ([_, kw], channels) = (geometry.kernel, geometry.channels);
-    let pitch = geometry.width as usize * channels;
+    let least = sortable(floor.to_bits() as i32);
+    let out: &mut [i32] = bytemuck::cast_slice_mut(out);
+    out.fill(least);
     let mut first = 0;
-    while let Some(mut panel) = Panel::new(&weights, first) {
-        let mut position = first;
-        for row in 0..geometry.output_height {
-            for column in 0..geometry.output_width {
-                let Some(out) = out.get_mut(position..position + panel.width) else { return };
-                out.fill(f32::NEG_INFINITY);
-                for window in 0..geometry.pooled() {
-                    let [top, left] = geometry.corner([row, column], window);
-                    let (rows, columns) = (geometry.rows_inside(top), geometry.columns_inside(left));
-                    let runs = [rows.len(), columns.len() * channels];
-                    let start = geometry.index_of([top + rows.start, left + columns.start]);
-                    let weight = (rows.start * kw + columns.start) as usize * channels;
-                    let sums = panel.sums(&x, runs, [start, pitch], [weight, kw as usize * channels]);
-                    pool(out, sums.unwrap_or_default());
-                }
-                out.iter_mut().for_each(|value| *value = bounded(floor, *value));
-                position += filters;
+    while let Some(mut panel) = Panel::new(source, weights, first) {
+        for (row, out) in out.chunks_exact_mut((geometry.output_width as usize * filters).max(1)).enumerate() {
+            let [ph, _] = geometry.pool;
+            for down in 0..ph {
+                let out = out.get_mut(first..).unwrap_or_default();
+                row_of_windows(&mut panel, source, geometry, row as i32 * ph + down, filters, least, out);
             }
         }
         first += PANEL;
     }
+    if least != 0 {
+        out.iter_mut().for_each(|value| *value = sortable(*value));
+    }
 }
 
-/// The larger of each value and its sum; NaN where either is.
+/// Takes the sums of all windows whose first row is that of window `row` from the top into account, in a row of outputs that
+/// lie `filters` apart.
 #[inline(always)]
-fn pool(largest: &mut [f32], sums: &[f32]) {
-    for (largest, sum) in largest.iter_mut().zip(sums) {
-        if *largest < *sum || sum.is_nan() {
-            *largest = *sum;
+fn row_of_windows(
+    panel: &mut Panel<'_>,
+    source: Source<'_>,
+    geometry: &Geometry,
+    row: i32,
+    filters: usize,
+    least: i32,
+    out: &mut [i32],
+) {
+    let Geometry { width, channels, kernel: [_, kw], stride: [sh, sw], origin: [top, left], pool: [_, pw], .. } =
+        *geometry;
+    let top = top + row * sh;
+    let rows = geometry.rows_inside(top);
+    panel.window.runs = rows.len();
+    // The bytes and the weights of a position.
+    let (input_size, weight_size) = (channels * source.size, channels * panel.window.stride);
+    let (input_pitch, weight_pitch) = (width as usize * input_size, kw as usize * weight_size);
+    let first_input = source.first.wrapping_add((top + rows.start) as usize * input_pitch);
+    let first_weight = rows.start as usize * kw as usize * channels;
+    let mut left = left;
+    for out in out.chunks_mut(filters.max(1)) {
+        let out = out.get_mut(..panel.width).unwrap_or_default();
+        for _ in 0..pw {
+            let columns = geometry.columns_inside(left);
+            let count = columns.len();
+            panel.window.len = count * channels;
+            panel.window.inputs = first_input.wrapping_add((left + columns.start) as usize * input_size);
+            panel.window.input_gap = input_pitch.wrapping_sub(count * input_size);
+            panel.window.weight_gap = weight_pitch.wrapping_sub(count * weight_size);
+            // SAFETY: the rows and columns are those of the window that lie within the input, and there are so many inputs and
+            // weights, as the caller's caller has checked.
+            let sums = unsafe { panel.sums(first_weight + columns.start as usize * channels) };
+            pool(out, bytemuck::cast_slice_mut(sums), least);
+            left += sw;
         }
     }
 }
 
-/// The sum, but at least `floor`; NaN stays.
+/// The larger of each value and its sum.
+///
+/// Both are the bits of f32: positive numbers have the order of integers, with NaN the largest. So have negative ones once they
+/// are [`sortable`]; where the least value is 0, they need not be.
 #[inline(always)]
-fn bounded(floor: f32, sum: f32) -> f32 {
-    if floor > sum { floor } else { sum }
+fn pool(largest: &mut [i32], sums: &mut [i32], least: i32) {
+    if least != 0 {
+        sums.iter_mut().for_each(|sum| *sum = sortable(*sum));
+    }
+    // Four at a time: they come with one load.
+    let (fours, rest) = largest.as_chunks_mut();
+    let (sum_fours, sum_rest) = sums.as_chunks();
+    for ([a, b, c, d], [e, f, g, h]) in fours.iter_mut().zip(sum_fours) {
+        (*a, *b, *c, *d) = ((*a).max(*e), (*b).max(*f), (*c).max(*g), (*d).max(*h));
+    }
+    rest.iter_mut().zip(sum_rest).for_each(|(largest, sum)| *largest = (*largest).max(*sum));
+}
+
+/// The bits of an f32 as an integer of the same order, and back.
+#[inline(always)]
+fn sortable(bits: i32) -> i32 {
+    bits ^ ((bits >> 31) as u32 >> 1) as i32
 }

@@ -33,43 +33,32 @@ pub trait Element: Copy {
     /// The value, given the input specification's scale and offset.
     fn value(self, scale: f32, offset: f32) -> f32;
 
-    /// Computes the sums of a window: sixteen if `wide`, else eight.
-    ///
-    /// # Safety
-    /// As of [`cortex_m::sixteen_sums`] or [`cortex_m::eight_sums`].
+    /// The loops for eight and for sixteen sums.
     #[cfg(cortex_m_fpu)]
-    unsafe fn window_sums(window: &cortex_m::Window<Self>, wide: bool);
+    const WINDOW_SUMS: [cortex_m::WindowSums; 2];
 }
 
 impl Element for f32 {
     const UNROLL: bool = true;
 
+    #[cfg(cortex_m_fpu)]
+    const WINDOW_SUMS: [cortex_m::WindowSums; 2] = [cortex_m::eight_sums, cortex_m::sixteen_sums];
+
     #[inline(always)]
     fn value(self, _: f32, _: f32) -> f32 {
         self
-    }
-
-    #[cfg(cortex_m_fpu)]
-    #[inline(always)]
-    unsafe fn window_sums(window: &cortex_m::Window<Self>, wide: bool) {
-        // SAFETY: the caller's promise is the same.
-        unsafe { if wide { cortex_m::sixteen_sums(window) } else { cortex_m::eight_sums(window) } }
     }
 }
 
 impl Element for u8 {
     const UNROLL: bool = false;
 
+    #[cfg(cortex_m_fpu)]
+    const WINDOW_SUMS: [cortex_m::WindowSums; 2] = [cortex_m::eight_sums_of_bytes, cortex_m::sixteen_sums_of_bytes];
+
     #[inline(always)]
     fn value(self, scale: f32, offset: f32) -> f32 {
         f32::from(self) * scale + offset
-    }
-
-    #[cfg(cortex_m_fpu)]
-    #[inline(always)]
-    unsafe fn window_sums(window: &cortex_m::Window<Self>, wide: bool) {
-        // SAFETY: the caller's promise is the same.
-        unsafe { if wide { cortex_m::sixteen_sums_of_bytes(window) } else { cortex_m::eight_sums_of_bytes(window) } }
     }
 }
 
