@@ -11,6 +11,7 @@ use crate::kernels::pack::{PANEL, Panels};
 use crate::kernels::windows::Geometry;
 use core::arch::asm;
 use core::marker::PhantomData;
+use core::ops::Range;
 
 /// Where a window's inputs and weights lie: what the loops below read into their registers, in this order.
 #[repr(C)]
@@ -185,7 +186,9 @@ impl<'a> Source<'a> {
 
 /// A panel of weights, its sums, and the window that they are computed for.
 struct Panel<'a> {
-    weights: &'a [f32],
+    /// The panel's first weight.
+    weights: *const f32,
+    tensor: PhantomData<&'a [f32]>,
     /// The number of outputs.
     width: usize,
     window_sums: WindowSums,
@@ -199,13 +202,14 @@ impl<'a> Panel<'a> {
     fn new(source: Source<'a>, weights: &Panels<'a, f32>, first: usize) -> Option<Self> {
         let columns = weights.columns::<1>(PANEL, first, weights.outputs())?;
         let [start] = columns.starts;
+        let panel = columns.weights.get(start..)?.as_ptr();
         let mut sums = Sums { bias: [0.0; PANEL], sums: [0.0; PANEL] };
         sums.bias.iter_mut().zip(columns.bias).for_each(|(to, bias)| *to = *bias);
         let width = columns.width.min(weights.outputs() - first);
         let [eight_sums, sixteen_sums] = source.loops;
         let window = Window {
             inputs: source.first,
-            weights: core::ptr::null(),
+            weights: panel,
             stride: width * size_of::<f32>(),
             keep_zeros: source.offset.to_bits(),
             runs: 1,
@@ -217,26 +221,32 @@ impl<'a> Panel<'a> {
             offset: source.offset,
         };
         let window_sums = if width > PANEL / 2 { sixteen_sums } else { eight_sums };
-        Some(Self { weights: columns.weights.get(start..)?, width, window_sums, window, sums })
+        Some(Self { weights: panel, width, window_sums, window, sums, tensor: PhantomData })
     }
 
-    /// Computes the sums of the window, with the weights of its inputs from `first` on, and gives as many as the panel has
-    /// outputs.
+    /// Has the window consist of these rows and columns of one that has `width` columns of `channels` inputs each.
+    fn clip(&mut self, rows: Range<i32>, columns: Range<i32>, width: usize, channels: usize) {
+        let first = (rows.start as usize * width + columns.start as usize) * channels;
+        self.window.weights = self.weights.wrapping_byte_add(first * self.window.stride);
+        self.window.weight_gap = (width - columns.len()) * channels * self.window.stride;
+        self.window.runs = rows.len();
+        self.window.len = if rows.is_empty() { 0 } else { columns.len() * channels };
+    }
+
+    /// Computes the sums of the window.
     ///
     /// # Safety
     /// The window's inputs must be there, and its weights.
     #[inline(always)]
-    unsafe fn sums(&mut self, first: usize) -> &mut [f32] {
-        if self.window.runs == 0 || self.window.len == 0 {
+    unsafe fn sum(&mut self) {
+        if self.window.len == 0 {
             self.sums.sums = self.sums.bias;
-        } else {
-            self.window.weights = self.weights.as_ptr().wrapping_byte_add(first * self.window.stride);
-            self.window.sums = &raw mut self.sums;
-            // SAFETY: the caller vouches for inputs and weights; a tensor is so long that sixteen weights can be read from the
-            // first of any of its inputs on.
-            unsafe { (self.window_sums)(&self.window) };
+            return;
         }
-        self.sums.sums.get_mut(..self.width).unwrap_or_default()
+        self.window.sums = &raw mut self.sums;
+        // SAFETY: the caller vouches for inputs and weights; a tensor is so long that sixteen weights can be read from the
+        // first of any of its inputs on.
+        unsafe { (self.window_sums)(&self.window) };
     }
 }
 
@@ -261,8 +271,8 @@ fn dense(source: Source<'_>, weights: &Panels<'_, f32>, floor: f32, out: &mut [f
     for (index, out) in out.chunks_mut(PANEL).enumerate() {
         let Some(mut panel) = Panel::new(source, weights, index * PANEL) else { return };
         // SAFETY: the window is all inputs, and there are so many, as the caller has checked.
-        let sums = unsafe { panel.sums(0) };
-        out.iter_mut().zip(sums).for_each(|(to, sum)| *to = if floor > *sum { floor } else { *sum });
+        unsafe { panel.sum() };
+        out.iter_mut().zip(&panel.sums.sums).for_each(|(to, sum)| *to = if floor > *sum { floor } else { *sum });
     }
 }
 
@@ -305,26 +315,30 @@ fn row_of_windows(
         *geometry;
     let top = top + row * sh;
     let rows = geometry.rows_inside(top);
-    panel.window.runs = rows.len();
-    // The bytes and the weights of a position.
-    let (input_size, weight_size) = (channels * source.size, channels * panel.window.stride);
-    let (input_pitch, weight_pitch) = (width as usize * input_size, kw as usize * weight_size);
-    let first_input = source.first.wrapping_add((top + rows.start) as usize * input_pitch);
-    let first_weight = rows.start as usize * kw as usize * channels;
-    let mut left = left;
+    // The bytes of a position and of a row, and the first inputs of the next window.
+    let input_size = channels * source.size;
+    let pitch = width as usize * input_size;
+    let mut inputs = source.first.wrapping_add((top + rows.start) as usize * pitch);
+    inputs = inputs.wrapping_offset(left as isize * input_size as isize);
+    let behind_inside = (width - kw + 1).max(0) as u32;
+    let (mut left, mut was_inside) = (left, false);
     for out in out.chunks_mut(filters.max(1)) {
         let out = out.get_mut(..panel.width).unwrap_or_default();
         for _ in 0..pw {
-            let columns = geometry.columns_inside(left);
-            let count = columns.len();
-            panel.window.len = count * channels;
-            panel.window.inputs = first_input.wrapping_add((left + columns.start) as usize * input_size);
-            panel.window.input_gap = input_pitch.wrapping_sub(count * input_size);
-            panel.window.weight_gap = weight_pitch.wrapping_sub(count * weight_size);
+            let is_inside = (left as u32) < behind_inside;
+            panel.window.inputs = inputs;
+            if !(is_inside && was_inside) {
+                let columns = geometry.columns_inside(left);
+                panel.window.inputs = inputs.wrapping_add(columns.start as usize * input_size);
+                panel.window.input_gap = pitch.wrapping_sub(columns.len() * input_size);
+                panel.clip(rows.clone(), columns, kw as usize, channels);
+                was_inside = is_inside;
+            }
             // SAFETY: the rows and columns are those of the window that lie within the input, and there are so many inputs and
             // weights, as the caller's caller has checked.
-            let sums = unsafe { panel.sums(first_weight + columns.start as usize * channels) };
-            pool(out, bytemuck::cast_slice_mut(sums), least);
+            unsafe { panel.sum() };
+            pool(out, bytemuck::cast_slice_mut(&mut panel.sums.sums), least);
+            inputs = inputs.wrapping_add(sw as usize * input_size);
             left += sw;
         }
     }
@@ -339,13 +353,33 @@ fn pool(largest: &mut [i32], sums: &mut [i32], least: i32) {
     if least != 0 {
         sums.iter_mut().for_each(|sum| *sum = sortable(*sum));
     }
-    // Four at a time: they come with one load.
     let (fours, rest) = largest.as_chunks_mut();
-    let (sum_fours, sum_rest) = sums.as_chunks();
-    for ([a, b, c, d], [e, f, g, h]) in fours.iter_mut().zip(sum_fours) {
-        (*a, *b, *c, *d) = ((*a).max(*e), (*b).max(*f), (*c).max(*g), (*d).max(*h));
+    let (sum_fours, _) = sums.as_chunks();
+    let sums = sums.iter().skip(fours.len() * 4);
+    rest.iter_mut().zip(sums).for_each(|(largest, sum)| *largest = (*largest).max(*sum));
+    fours.iter_mut().zip(sum_fours).for_each(|(largest, sums)| larger_of_four(largest, sums));
+}
+
+/// Four at a time, which one load brings.
+#[inline(always)]
+fn larger_of_four(largest: &mut [i32; 4], sums: &[i32; 4]) {
+    // SAFETY: both arrays have four values, and all registers that change are named.
+    unsafe {
+        asm!(
+            "ldm {largest}, {{r0-r3}}",
+            "ldm {sums}, {{r4, r5, r8, r9}}",
+            "cmp r0, r4", "it lt", "movlt r0, r4",
+            "cmp r1, r5", "it lt", "movlt r1, r5",
+            "cmp r2, r8", "it lt", "movlt r2, r8",
+            "cmp r3, r9", "it lt", "movlt r3, r9",
+            "stm {largest}, {{r0-r3}}",
+            largest = in(reg) largest,
+            sums = in(reg) sums,
+            out("r0") _, out("r1") _, out("r2") _, out("r3") _,
+            out("r4") _, out("r5") _, out("r8") _, out("r9") _,
+            options(nostack),
+        );
     }
-    rest.iter_mut().zip(sum_rest).for_each(|(largest, sum)| *largest = (*largest).max(*sum));
 }
 
 /// The bits of an f32 as an integer of the same order, and back.
