@@ -10,7 +10,7 @@ use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What an inference of a workload takes. The names, for the JSON.
+/// What an inference of a workload takes.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Counts {
     /// Instructions of one inference, exactly.
@@ -68,7 +68,7 @@ fn lines(workload: &Workload, counts: &Counts) -> String {
         format!("{name:<22}{instructions:>14}{cycles:>14}{code:>9}{ram:>10}\n")
     };
     let ours = [counts.instructions, counts.cycles, counts.code, counts.ram];
-    let theirs = [Some(peer.instructions), peer.cycles, Some(peer.code), peer.ram];
+    let theirs = [Some(peer.instructions), peer.cycles, Some(peer.code), Some(peer.ram)];
     let mut text = line(&format!("{} {}", workload.core.name, workload.name()), ours.map(|n| n.to_string()));
     text += &line(&format!("  {}", peer.name), theirs.map(number));
     text += &line("  ratio", [0, 1, 2, 3].map(|column: usize| ratio(ours[column], theirs[column])));
@@ -76,6 +76,22 @@ fn lines(workload: &Workload, counts: &Counts) -> String {
     text + &format!(
         "  RAM: {static_ram} static + {stack} stack ({model} of it the model); loading: {load} instructions\n\n"
     )
+}
+
+/// Counts every workload that has a bound, and holds it to that.
+pub(crate) fn check() -> Result<()> {
+    let plugin = plugin()?;
+    for workload in workloads::ALL {
+        let Some([instructions, cycles]) = workload.bound else { continue };
+        let counts = count(workload, &plugin)?;
+        print!("{}", lines(workload, &counts));
+        let peer = &workload.peer;
+        let within = |ours: u64, bound: f64, theirs: u64| ours as f64 <= bound * theirs as f64;
+        let fits = within(counts.instructions, instructions, peer.instructions)
+            && peer.cycles.is_none_or(|theirs| within(counts.cycles, cycles, theirs));
+        ensure!(fits, "{}: more than {instructions} of the instructions or {cycles} of the cycles", workload.name());
+    }
+    Ok(())
 }
 
 /// Builds the program of a workload, runs it under QEMU, and compares its outputs with this machine's.
