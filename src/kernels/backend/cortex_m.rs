@@ -3,7 +3,7 @@
 //! A panel's sums stay in registers while its weights pass by, once. The loops are assembly, since the compiler neither loads
 //! several registers at once nor keeps sixteen sums: `vldm` brings eight weights in nine cycles of a Cortex-M4, and `vmul` and
 //! `vadd` take one each where `vfma` takes three. An input that is 0, as most pixels of a drawing are and half of the values
-//! behind a ReLU, adds nothing to any sum, and is skipped with all its weights.
+//! behind a ReLU, adds nothing to any sum, and is skipped with all its weights (even to weights that are infinite or NaN).
 
 use super::tile::{Element, Inputs};
 use crate::kernels::conv2d::ConvKernel;
@@ -73,6 +73,11 @@ macro_rules! window_sums {
                     "ldm r0, {{r1-r5, r8-r11}}",
                     concat!("vldmia r11, {{", $sums, "}}"),
                     "sub r12, r3, #32",
+                    // Every NaN is the default one from here on, which is positive.
+                    "vmrs lr, fpscr",
+                    "vmov s27, lr",
+                    "orr lr, lr, #0x2000000",
+                    "vmsr fpscr, lr",
                     "2:",
                     "mov lr, r8",
                     "3:",
@@ -95,11 +100,13 @@ macro_rules! window_sums {
                     "bne 2b",
                     "add r11, r11, #64",
                     concat!("vstmia r11, {{", $sums, "}}"),
+                    "vmov lr, s27",
+                    "vmsr fpscr, lr",
                     inout("r0") window => _,
                     out("r1") _, out("r2") _, out("r3") _, out("r4") _, out("r5") _, out("r8") _, out("r9") _, out("r10") _,
                     out("r11") _, out("r12") _, out("lr") _,
                     $(out($clobbered) _,)*
-                    out("s24") _, out("s25") _, out("s26") _,
+                    out("s24") _, out("s25") _, out("s26") _, out("s27") _,
                     options(nostack),
                 );
             }
@@ -346,7 +353,7 @@ fn row_of_windows(
 
 /// The larger of each value and its sum.
 ///
-/// Both are the bits of f32: positive numbers have the order of integers, with NaN the largest. So have negative ones once they
+/// Both are the bits of f32: positive numbers have the order of integers, with NaN the largest; the sums have no negative one. So have negative ones once they
 /// are [`sortable`]; where the least value is 0, they need not be.
 #[inline(always)]
 fn pool(largest: &mut [i32], sums: &mut [i32], least: i32) {

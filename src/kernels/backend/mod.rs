@@ -111,4 +111,14 @@ impl Backend {
             Kind::Avx512(token) => avx512::call(token, kernel),
         }
     }
+
+    /// Runs a kernel that does the same with every value. On a microcontroller, where vectors would only make it larger, it does
+    /// so with one after the other.
+    #[inline(always)]
+    pub(crate) fn dispatch_elementwise<K: Kernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_os = "none")]
+        return scalar::call_single(kernel);
+        #[cfg(not(target_os = "none"))]
+        self.dispatch(kernel)
+    }
 }
