@@ -192,7 +192,7 @@ impl<'a> Source<'a> {
 }
 
 /// A panel of weights, its sums, and the window that they are computed for.
-struct Panel<'a> {
+struct Panel<'a, 's> {
     /// The panel's first weight.
     weights: *const f32,
     tensor: PhantomData<&'a [f32]>,
@@ -200,17 +200,16 @@ struct Panel<'a> {
     width: usize,
     window_sums: WindowSums,
     window: Window,
-    sums: Sums,
+    sums: &'s mut Sums,
 }
 
-impl<'a> Panel<'a> {
+impl<'a, 's> Panel<'a, 's> {
     /// The panel that begins with output `first`.
     #[inline(always)]
-    fn new(source: Source<'a>, weights: &Panels<'a, f32>, first: usize) -> Option<Self> {
+    fn new(source: Source<'a>, weights: &Panels<'a, f32>, first: usize, sums: &'s mut Sums) -> Option<Self> {
         let columns = weights.columns::<1>(PANEL, first, weights.outputs())?;
         let [start] = columns.starts;
         let panel = columns.weights.get(start..)?.as_ptr();
-        let mut sums = Sums { bias: [0.0; PANEL], sums: [0.0; PANEL] };
         sums.bias.iter_mut().zip(columns.bias).for_each(|(to, bias)| *to = *bias);
         let width = columns.width.min(weights.outputs() - first);
         let [eight_sums, sixteen_sums] = source.loops;
@@ -250,7 +249,7 @@ impl<'a> Panel<'a> {
             self.sums.sums = self.sums.bias;
             return;
         }
-        self.window.sums = &raw mut self.sums;
+        self.window.sums = &raw mut *self.sums;
         // SAFETY: the caller vouches for inputs and weights; a tensor is so long that sixteen weights can be read from the
         // first of any of its inputs on.
         unsafe { (self.window_sums)(&self.window) };
@@ -275,8 +274,9 @@ pub(crate) fn run_conv2d<E: Element>(kernel: ConvKernel<'_, E, f32>) {
 /// [`run_dense`] for as many inputs as there are rows of weights.
 #[inline(never)]
 fn dense(source: Source<'_>, weights: &Panels<'_, f32>, floor: f32, out: &mut [f32]) {
+    let mut sums = Sums { bias: [0.0; PANEL], sums: [0.0; PANEL] };
     for (index, out) in out.chunks_mut(PANEL).enumerate() {
-        let Some(mut panel) = Panel::new(source, weights, index * PANEL) else { return };
+        let Some(mut panel) = Panel::new(source, weights, index * PANEL, &mut sums) else { return };
         // SAFETY: the window is all inputs, and there are so many, as the caller has checked.
         unsafe { panel.sum() };
         out.iter_mut().zip(&panel.sums.sums).for_each(|(to, sum)| *to = if floor > *sum { floor } else { *sum });
@@ -290,8 +290,9 @@ fn conv2d(source: Source<'_>, geometry: &Geometry, weights: &Panels<'_, f32>, fl
     let least = sortable(floor.to_bits() as i32);
     let out: &mut [i32] = bytemuck::cast_slice_mut(out);
     out.fill(least);
+    let mut sums = Sums { bias: [0.0; PANEL], sums: [0.0; PANEL] };
     let mut first = 0;
-    while let Some(mut panel) = Panel::new(source, weights, first) {
+    while let Some(mut panel) = Panel::new(source, weights, first, &mut sums) {
         for (row, out) in out.chunks_exact_mut((geometry.output_width as usize * filters).max(1)).enumerate() {
             let [ph, _] = geometry.pool;
             for down in 0..ph {
@@ -310,7 +311,7 @@ fn conv2d(source: Source<'_>, geometry: &Geometry, weights: &Panels<'_, f32>, fl
 /// lie `filters` apart.
 #[inline(always)]
 fn row_of_windows(
-    panel: &mut Panel<'_>,
+    panel: &mut Panel<'_, '_>,
     source: Source<'_>,
     geometry: &Geometry,
     row: i32,
