@@ -22,9 +22,9 @@ pub(crate) struct Counts {
     /// Bytes of RAM: static ones (the scratch memory), and the stack with the `Model` value on it.
     pub(crate) ram: u64,
     /// Of them, the scratch memory with what its alignment adds, the stack, and on it the `Model` value.
-    static_ram: u64,
-    stack: u64,
-    model: u64,
+    pub(crate) static_ram: u64,
+    pub(crate) stack: u64,
+    pub(crate) model: u64,
     /// Instructions for loading the model, checksum included.
     load: u64,
 }
@@ -135,7 +135,7 @@ pub(crate) fn plugin() -> Result<PathBuf> {
 }
 
 /// Builds the program of a workload, for size; gives its file.
-fn build(workload: &Workload) -> Result<PathBuf> {
+pub(crate) fn build(workload: &Workload) -> Result<PathBuf> {
     workload.write()?;
     let target = command::firmware().join("target/count");
     let mut cargo = firmware::cargo();

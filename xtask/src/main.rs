@@ -8,6 +8,7 @@ mod firmware;
 mod notebooks;
 mod portable;
 mod report;
+mod size;
 mod test;
 mod toolchain;
 mod workloads;
@@ -48,6 +49,8 @@ enum Chore {
         #[arg(long)]
         json: bool,
     },
+    /// Print what the program that is counted takes of the flash, by section and module, and of the RAM, for each workload.
+    Size,
     /// Train every notebook's program, compare it with what the notebook printed, and write docs/notebooks.md.
     ///
     /// It takes a quarter of an hour or so.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Chore::Test { name } => Ok(test::run(&name)),
         Chore::Firmware => firmware::run().map(ExitCode::from),
         Chore::Count { json } => count::run(json).map(|()| ExitCode::SUCCESS),
+        Chore::Size => size::run().map(|()| ExitCode::SUCCESS),
         Chore::Notebooks { time } => {
             if time { notebooks::time() } else { notebooks::run() }.map(|()| ExitCode::SUCCESS)
         }
