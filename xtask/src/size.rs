@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(group("_ZN8thumbnet7kernels7backend8cortex_m5dense17h306cd27314d1803dE"), "thumbnet::kernels");
         assert_eq!(
             group(
-                "_ZN87_$LT$thumbnet..plan..Steps$u20$as$u20$core..iter..traits..iterator..Iterator$GT$4next17h2cdb5c4dd8cfe08fE"
+                "_ZN80_$LT$thumbnet..plan..Steps$u20$as$u20$core..iter..traits..iterator..Iterator$GT$4next17h2cdb5c4dd8cfe08fE"
             ),
             "thumbnet::plan"
         );
