@@ -260,6 +260,10 @@ unsafe fn runs<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS:
     tile
 }
 
+/// Whether an input of 0, which adds nothing, is worth a branch: it is where floating point is software. (It is skipped even
+/// where it meets a weight that is infinite or NaN.)
+const SKIP_ZEROS: bool = cfg!(all(target_os = "none", not(cortex_m_fpu)));
+
 /// The most sets of sums.
 const MAX_SETS: usize = 4;
 
@@ -285,7 +289,11 @@ unsafe fn step<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS:
     for (sums, row) in tile.iter_mut().zip(rows) {
         // SAFETY: the caller's promise.
         let input = unsafe { *row.add(input) };
-        let input = V::splat(token, input.value(scale, offset));
+        let input = input.value(scale, offset);
+        if SKIP_ZEROS && input.to_bits() << 1 == 0 {
+            continue;
+        }
+        let input = V::splat(token, input);
         for (sum, vector) in sums.iter_mut().zip(vectors) {
             *sum = input.mul_add(vector, *sum);
         }
