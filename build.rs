@@ -46,10 +46,10 @@ fn built_for<'a>(target: &str, arch: &'a str) -> &'a str {
     const CORES: [(&str, &str); 7] = [
         ("thumbv6m", "Cortex-M0/M0+ (scalar kernels, soft float)"),
         ("thumbv7m", "Cortex-M3 (scalar kernels, soft float)"),
-        ("thumbv7em-none-eabihf", "Cortex-M4F/M7 (scalar kernels, FPU)"),
+        ("thumbv7em-none-eabihf", "Cortex-M4F/M7 (assembly for the FPU)"),
         ("thumbv7em", "Cortex-M4/M7 (scalar kernels, soft float)"),
         ("thumbv8m.base", "Cortex-M23 (scalar kernels, soft float)"),
-        ("thumbv8m.main-none-eabihf", "Cortex-M33/M55 (scalar kernels, FPU)"),
+        ("thumbv8m.main-none-eabihf", "Cortex-M33/M55 (assembly for the FPU)"),
         ("thumbv8m.main", "Cortex-M33 (scalar kernels, soft float)"),
     ];
     CORES.iter().find(|(prefix, _)| target.starts_with(prefix)).map_or(arch, |(_, words)| words)

@@ -10,6 +10,7 @@ fn main() {
     let target = env::var("TARGET").expect("cargo sets TARGET for a build script");
     let board = if target.starts_with("thumbv6m") { "rp2040" } else { "stm32f411" };
     use_layout("digits", "mps2-an386", &out);
+    use_layout("kernels", "mps2-an386", &out);
     use_layout("board", board, &out);
     // Whatever it was compiled for: an M4 runs the code of an M0, and has the flash for it.
     use_layout("count", "mps2-an386", &out);

@@ -10,7 +10,7 @@ use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What an inference of a workload takes. The names, for the JSON.
+/// What an inference of a workload takes.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Counts {
     /// Instructions of one inference, exactly.
@@ -22,9 +22,9 @@ pub(crate) struct Counts {
     /// Bytes of RAM: static ones (the scratch memory), and the stack with the `Model` value on it.
     pub(crate) ram: u64,
     /// Of them, the scratch memory with what its alignment adds, the stack, and on it the `Model` value.
-    static_ram: u64,
-    stack: u64,
-    model: u64,
+    pub(crate) static_ram: u64,
+    pub(crate) stack: u64,
+    pub(crate) model: u64,
     /// Instructions for loading the model, checksum included.
     load: u64,
 }
@@ -70,7 +70,7 @@ fn lines(workload: &Workload, counts: &Counts) -> String {
         format!("{name:<22}{instructions:>14}{cycles:>14}{code:>9}{ram:>10}\n")
     };
     let ours = [counts.instructions, counts.cycles, counts.code, counts.ram];
-    let theirs = [Some(peer.instructions), peer.cycles, Some(peer.code), peer.ram];
+    let theirs = [Some(peer.instructions), peer.cycles, Some(peer.code), Some(peer.ram)];
     let mut text = line(&workload.full_name(), ours.map(|n| n.to_string()));
     text += &line(&format!("  {}", peer.name), theirs.map(number));
     text += &line("  ratio", [0, 1, 2, 3].map(|column: usize| ratio(ours[column], theirs[column])));
@@ -78,6 +78,22 @@ fn lines(workload: &Workload, counts: &Counts) -> String {
     text + &format!(
         "  RAM: {static_ram} static + {stack} stack ({model} of it the model); loading: {load} instructions\n\n"
     )
+}
+
+/// Counts every workload that has a bound, and holds it to that.
+pub(crate) fn check() -> Result<()> {
+    let plugin = plugin()?;
+    for workload in workloads::ALL {
+        let Some([instructions, cycles]) = workload.bound else { continue };
+        let counts = count(workload, &plugin)?;
+        print!("{}", lines(workload, &counts));
+        let peer = &workload.peer;
+        let within = |ours: u64, bound: f64, theirs: u64| ours as f64 <= bound * theirs as f64;
+        let fits = within(counts.instructions, instructions, peer.instructions)
+            && peer.cycles.is_none_or(|theirs| within(counts.cycles, cycles, theirs));
+        ensure!(fits, "{}: more than {instructions} of the instructions or {cycles} of the cycles", workload.name());
+    }
+    Ok(())
 }
 
 /// Builds the program of a workload, runs it under QEMU, and compares its outputs with this machine's.
@@ -121,7 +137,7 @@ pub(crate) fn plugin() -> Result<PathBuf> {
 }
 
 /// Builds the program of a workload, for size; gives its file.
-fn build(workload: &Workload) -> Result<PathBuf> {
+pub(crate) fn build(workload: &Workload) -> Result<PathBuf> {
     workload.write()?;
     let target = command::firmware().join("target/count");
     let mut cargo = firmware::cargo();

@@ -8,6 +8,7 @@ mod firmware;
 mod notebooks;
 mod portable;
 mod report;
+mod size;
 mod test;
 mod toolchain;
 mod workloads;
@@ -47,10 +48,12 @@ enum Chore {
         /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
-        /// Only workloads whose core and name contain this, such as `"m0 w1"` or `int8`
+        /// Only workloads whose core and name contain this, such as `"m0 w1"` or `int8`.
         #[arg(long, default_value = "")]
         only: String,
     },
+    /// Print what the program that is counted takes of the flash, by section and module, and of the RAM, for each workload.
+    Size,
     /// Train every notebook's program, compare it with what the notebook printed, and write docs/notebooks.md.
     ///
     /// It takes a quarter of an hour or so.
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Chore::Test { name } => Ok(test::run(&name)),
         Chore::Firmware => firmware::run().map(ExitCode::from),
         Chore::Count { json, only } => count::run(json, &only).map(|()| ExitCode::SUCCESS),
+        Chore::Size => size::run().map(|()| ExitCode::SUCCESS),
         Chore::Notebooks { time } => {
             if time { notebooks::time() } else { notebooks::run() }.map(|()| ExitCode::SUCCESS)
         }
