@@ -87,7 +87,7 @@ pub struct LayerInfo {
 /// does not read or write out of bounds, and needs no more scratch memory than it says.
 #[derive(Clone, Debug)]
 pub struct Model<'b, const OPS: u32 = { ops::ALL }> {
-    parsed: Parsed<'b>,
+    parsed: Parsed<'b, OPS>,
     backend: Backend,
 }
 
@@ -115,11 +115,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     /// assert!(matches!(DenseOnly::load_with_ops(b"no model"), Err(LoadError::TooShort { .. })));
     /// ```
     pub fn load_with_ops(blob: &'b [u8]) -> Result<Self, LoadError> {
-        let parsed = blob::parse(blob)?;
-        match parsed.plan.ops & !OPS {
-            0 => Ok(Self { parsed, backend: Backend::best() }),
-            missing => Err(LoadError::UnsupportedOps { missing }),
-        }
+        Ok(Self { parsed: blob::parse(blob)?, backend: Backend::best() })
     }
 
     /// The same model on another backend.
@@ -190,7 +186,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     /// The layers, first to last, with their shapes and costs.
     pub fn layers(&self) -> impl Iterator<Item = LayerInfo> + '_ {
         self.steps().map(|step| {
-            let (inputs, outputs) = step.layer.weight_matrix(step.input).unwrap_or((0, 0));
+            let (inputs, outputs) = step.layer.weight_matrix::<OPS>(step.input).unwrap_or((0, 0));
             LayerInfo {
                 layer: step.layer,
                 input: step.input,
@@ -294,7 +290,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     fn steps(&self) -> impl Iterator<Item = Step> + 'b {
         // No step is an error: loading took the same walk.
-        Steps::new(self.parsed.input.shape, self.parsed.layers).map_while(Result::ok)
+        Steps::<_, OPS>::new(self.parsed.input.shape, self.parsed.layers).map_while(Result::ok)
     }
 
     /// `layers` is the number of layers to run: all, or all but the softmax at the end.
@@ -609,26 +605,23 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     #[inline(always)]
     fn tensor(&self, step: &Step) -> Option<PackedTensor<'b>> {
         let weights = step.layer.weight_type()?;
-        let (inputs, outputs) = step.layer.weight_matrix(step.input)?;
         let bytes = self.parsed.weights.get(step.tensor_offset as usize..)?.get(..step.tensor_bytes as usize)?;
-        let (inputs, outputs) = (inputs as usize, outputs as usize);
         match weights {
             WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => {
-                Panels::new(bytes, inputs, outputs).map(PackedTensor::F32)
+                let (inputs, outputs) = step.layer.weight_matrix::<OPS>(step.input)?;
+                Panels::new(bytes, inputs as usize, outputs as usize).map(PackedTensor::F32)
             }
             WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => {
-                Panels::new(bytes, inputs, outputs).map(PackedTensor::F16)
+                let (inputs, outputs) = step.layer.weight_matrix::<OPS>(step.input)?;
+                Panels::new(bytes, inputs as usize, outputs as usize).map(PackedTensor::F16)
             }
-            WeightType::Int8(packing) if OPS & INT8 != 0 => {
-                Int8Tensor::new(bytes, step.layer.sums(step.input)?, packing).map(PackedTensor::Int8)
+            WeightType::Int8(packing) if OPS & ops::WEIGHTS_INT8 != 0 => {
+                Int8Tensor::new(bytes, step.layer.sums::<OPS>(step.input)?, packing).map(PackedTensor::Int8)
             }
             _ => None,
         }
     }
 }
-
-/// Either packing of int8 weights.
-const INT8: u32 = ops::WEIGHTS_INT8_GROUPED | ops::WEIGHTS_INT8_FOLDED;
 
 /// What a layer reads.
 #[derive(Clone, Copy)]

@@ -4,6 +4,7 @@
 
 use crate::kernels::int8;
 use crate::layer::{ElementType, Layer, LayerError, Packing, Quantize, Shape, WeightType, tensor_bytes};
+use crate::ops;
 
 /// One layer on the walk.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,7 @@ impl Step {
 
 /// Walks over the layers, from the shape of the input on.
 #[derive(Clone, Debug)]
-pub(crate) struct Steps<I> {
+pub(crate) struct Steps<I, const OPS: u32> {
     layers: I,
     next: Option<Layer>,
     first: bool,
@@ -54,7 +55,7 @@ pub(crate) struct Steps<I> {
     tensor_offset: u32,
 }
 
-impl<I: Iterator<Item = Layer>> Steps<I> {
+impl<I: Iterator<Item = Layer>, const OPS: u32> Steps<I, OPS> {
     pub(crate) fn new(input: Shape, mut layers: I) -> Self {
         let next = layers.next();
         let element = ElementType::F32;
@@ -81,13 +82,13 @@ impl<I: Iterator<Item = Layer>> Steps<I> {
         let step = Step {
             layer,
             input: self.shape,
-            output: layer.output(self.shape)?,
+            output: layer.output_within::<OPS>(self.shape)?,
             output_type: layer.output_type(self.element, last)?,
             memory,
             quantize,
             tensor_offset: self.tensor_offset,
-            tensor_bytes: tensor_bytes(&layer, self.shape)?,
-            workspace: workspace(&layer, self.shape, quantize.is_some()).ok_or(LayerError::TooLarge)?,
+            tensor_bytes: tensor_bytes::<OPS>(&layer, self.shape)?,
+            workspace: workspace::<OPS>(&layer, self.shape, quantize.is_some()).ok_or(LayerError::TooLarge)?,
         };
         self.first = false;
         self.shape = step.output;
@@ -97,7 +98,7 @@ impl<I: Iterator<Item = Layer>> Steps<I> {
     }
 }
 
-impl<I: Iterator<Item = Layer>> Iterator for Steps<I> {
+impl<I: Iterator<Item = Layer>, const OPS: u32> Iterator for Steps<I, OPS> {
     type Item = Result<Step, LayerError>;
     fn next(&mut self) -> Option<Self::Item> {
         let layer = self.next.take()?;
@@ -112,15 +113,17 @@ fn quantizes_on_the_way(layer: &Layer) -> bool {
 }
 
 /// Four-byte words of workspace that a layer needs beside its input and its outputs.
-fn workspace(layer: &Layer, input: Shape, quantized: bool) -> Option<u32> {
+fn workspace<const OPS: u32>(layer: &Layer, input: Shape, quantized: bool) -> Option<u32> {
+    const GROUPED: u32 = ops::WEIGHTS_INT8_GROUPED | ops::CONV2D;
+    const FOLDED: u32 = ops::WEIGHTS_INT8_FOLDED | ops::CONV2D;
     match (layer, layer.weight_type()) {
-        (Layer::Dense(dense), Some(WeightType::Int8(Packing::Folded))) => {
+        (Layer::Dense(dense), Some(WeightType::Int8(Packing::Folded))) if OPS & ops::WEIGHTS_INT8_FOLDED != 0 => {
             Some(int8::dense::folded_workspace(input.elements()?, dense.outputs.into()))
         }
-        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Folded))) => {
+        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Folded))) if OPS & FOLDED == FOLDED => {
             int8::conv2d::folded_workspace(conv, input, quantized)
         }
-        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Grouped))) => {
+        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Grouped))) if OPS & GROUPED == GROUPED => {
             Some(int8::conv2d::grouped_workspace(conv, input))
         }
         _ => Some(0),
@@ -147,12 +150,13 @@ pub(crate) enum PlanError {
 }
 
 impl Plan {
-    pub(crate) fn new(input: Shape, layers: impl Iterator<Item = Layer>) -> Result<Self, PlanError> {
+    /// The plan for layers that are in `OPS`.
+    pub(crate) fn new<const OPS: u32>(input: Shape, layers: impl Iterator<Item = Layer>) -> Result<Self, PlanError> {
         let input_len = input.elements().ok_or(PlanError::Input)?;
         let mut plan = Self { input_len, output_len: input_len, scratch_bytes: 0, weight_bytes: 0, ops: 0 };
         // The input stays where the caller has it, so the first layer needs room for its output only.
         let mut held = 0;
-        for (index, step) in Steps::new(input, layers).enumerate() {
+        for (index, step) in Steps::<_, OPS>::new(input, layers).enumerate() {
             let step = step.map_err(|error| PlanError::Layer(index, error))?;
             let too_large = PlanError::Layer(index, LayerError::TooLarge);
             let made = step.output_words(1).ok_or(too_large)? as u32;
