@@ -4,13 +4,13 @@
 //! by side here, so that they cannot drift apart.
 
 use crate::align::{Aligned, misalignment};
-use crate::decode::Cursor;
+use crate::decode::{Cursor, is_utf8};
 use crate::error::{EncodeError, HeaderError, LoadError};
 use crate::kernels::int8::tensor::Int8Tensor;
 use crate::kernels::{Panels, int8, pack};
 use crate::layer::{Activation, ElementType, InputSpec, Layer, MAX_LAYERS, WeightType};
 use crate::ops;
-use crate::plan::{Plan, PlanError, Step, Steps};
+use crate::plan::{Plan, PlanError, Step, Walk};
 use half::f16;
 use serde::Serialize;
 
@@ -127,8 +127,8 @@ pub fn checksum(blob: &[u8]) -> u32 {
 #[derive(Debug, Serialize)]
 struct Header<'b> {
     input: InputSpec,
-    /// The class labels, separated by line breaks; empty for a model without labels.
-    labels: &'b str,
+    /// The class labels in UTF-8, separated by line breaks; empty for a model without labels.
+    labels: &'b [u8],
     /// How many layers each member has.
     members: &'b [u8],
 }
@@ -136,7 +136,7 @@ struct Header<'b> {
 impl<'b> Header<'b> {
     fn take(cursor: &mut Cursor<'b>) -> Option<Self> {
         let input = InputSpec { shape: cursor.shape()?, scale: cursor.f32()?, offset: cursor.f32()? };
-        let labels = core::str::from_utf8(cursor.bytes()?).ok()?;
+        let labels = cursor.bytes().filter(|labels| is_utf8(labels))?;
         Some(Self { input, labels, members: cursor.bytes()? })
     }
 }
@@ -180,7 +180,8 @@ impl<const OPS: u32> Iterator for Layers<'_, OPS> {
 #[derive(Clone, Debug)]
 pub(crate) struct Parsed<'b, const OPS: u32> {
     pub(crate) input: InputSpec,
-    pub(crate) labels: &'b str,
+    /// Valid UTF-8.
+    pub(crate) labels: &'b [u8],
     pub(crate) layers: Layers<'b, OPS>,
     pub(crate) weights: &'b [u8],
     pub(crate) plan: Plan,
@@ -252,20 +253,20 @@ fn check_header(header: &Header<'_>, layers: usize, padding: &[u8]) -> Result<()
     Err(LoadError::InvalidHeader(error))
 }
 
-fn check_labels(labels: &str, outputs: u32) -> Result<(), LoadError> {
-    let found = labels_in(labels).count();
+fn check_labels(labels: &[u8], outputs: u32) -> Result<(), LoadError> {
+    let lines = labels.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let found = if labels.is_empty() { 0 } else { lines };
     if found == 0 || found == outputs as usize {
         return Ok(());
     }
     Err(LoadError::WrongLabelCount { found, outputs: outputs as usize })
 }
 
-/// The labels in their stored form.
-pub(crate) fn labels_in(labels: &str) -> impl Iterator<Item = &str> {
+/// The labels in their stored form, which are valid UTF-8.
+pub(crate) fn labels_in(labels: &[u8]) -> impl Iterator<Item = &str> {
     let none = labels.is_empty();
-    // Splitting at a char, as clippy would have it, links a searcher that can panic; with a closure there is none.
-    #[allow(clippy::manual_pattern_char_comparison)]
-    labels.split(|c: char| c == '\n').filter(move |_| !none)
+    let lines = labels.split(|byte| *byte == b'\n').filter(move |_| !none);
+    lines.map(|line| core::str::from_utf8(line).unwrap_or_default())
 }
 
 /// The prefix must be right where that can be checked, and promise at least the scratch memory and the operations that
@@ -391,7 +392,7 @@ fn stored_labels(spec: &ModelSpec<'_>, outputs: u32) -> Result<Labels, EncodeErr
 }
 
 /// What a writer puts between the prefix and the length of the weights: the header, the layers, and zeros.
-fn front<'a>(spec: &ModelSpec<'a>, labels: &'a str, members: &'a [u8], padding: &'a [u8]) -> impl Serialize + 'a {
+fn front<'a>(spec: &ModelSpec<'a>, labels: &'a [u8], members: &'a [u8], padding: &'a [u8]) -> impl Serialize + 'a {
     (Header { input: spec.input, labels, members }, spec.layers, padding)
 }
 
@@ -410,7 +411,7 @@ fn layout(spec: &ModelSpec<'_>) -> Result<(Layout, Labels), EncodeError> {
     let labels = stored_labels(spec, plan.output_len)?;
     let size = |bytes: Result<usize, _>| bytes.map_err(|_| EncodeError::BufferTooSmall);
     let members = [spec.layers.len() as u8];
-    let header = size(postcard::experimental::serialized_size(&front(spec, &labels, &members, &[])))?;
+    let header = size(postcard::experimental::serialized_size(&front(spec, labels.as_bytes(), &members, &[])))?;
     let length = size(postcard::experimental::serialized_size(&plan.weight_bytes))?;
     let unpadded = PREFIX_BYTES + header + length;
     let weights_offset = unpadded.next_multiple_of(crate::ALIGNMENT);
@@ -490,7 +491,7 @@ fn write<'o>(
     let (layout, labels) = layout(spec)?;
     let out = out.0.get_mut(..layout.file_bytes).ok_or(EncodeError::BufferTooSmall)?;
     let members = [spec.layers.len() as u8];
-    let front = front(spec, &labels, &members, zeros(layout.padding));
+    let front = front(spec, labels.as_bytes(), &members, zeros(layout.padding));
     let behind_prefix = out.get_mut(PREFIX_BYTES..layout.weights_offset).ok_or(EncodeError::BufferTooSmall)?;
     postcard::to_slice(&(front, layout.plan.weight_bytes), behind_prefix).map_err(|_| EncodeError::BufferTooSmall)?;
     let weights = out.get_mut(layout.weights_offset..).unwrap_or_default();
@@ -526,8 +527,8 @@ fn pack_tensors(
     let count = EncodeError::TensorCount { found: tensors.len() };
     // The value of one step of the int8 activations that the next layer reads.
     let mut input_scale = 1.0;
-    for (index, step) in Steps::<_, { ops::ALL }>::new(spec.input.shape, spec.layers.iter().copied()).enumerate() {
-        let step = step.map_err(|error| EncodeError::InvalidLayer { index, error })?;
+    let steps = Walk::<_, { ops::ALL }>::new(spec.input.shape, spec.layers.iter().copied()).steps();
+    for (index, step) in steps.enumerate() {
         if let Layer::Quantize(quantize) = step.layer {
             input_scale = 1.0 / quantize.inverse_scale;
         }

@@ -1,7 +1,7 @@
 //! A validated view of a blob, and the walk through its layers.
 
 use crate::align::Aligned;
-use crate::blob::{self, PackedTensor, Parsed};
+use crate::blob::{self, Layers, PackedTensor, Parsed};
 use crate::error::{LoadError, RunError};
 use crate::kernels::backend::tile::Inputs;
 use crate::kernels::compiled;
@@ -11,7 +11,7 @@ use crate::kernels::windows::Geometry;
 use crate::kernels::{self, Backend, Panels, Weight};
 use crate::layer::{Activation, ElementType, InputSpec, Layer, Packing, Quantize, Shape, WeightType};
 use crate::ops;
-use crate::plan::{self, Memory, Place, Split, Step, Steps};
+use crate::plan::{self, Memory, Place, Split, Step, Walk};
 
 /// One input of a model: values, or bytes that the model scales by its [`InputSpec`].
 ///
@@ -185,7 +185,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     /// The layers, first to last, with their shapes and costs.
     pub fn layers(&self) -> impl Iterator<Item = LayerInfo> + '_ {
-        self.steps().map(|step| {
+        self.walk().steps().map(|step| {
             let (inputs, outputs) = step.layer.weight_matrix::<OPS>(step.input).unwrap_or((0, 0));
             LayerInfo {
                 layer: step.layer,
@@ -200,7 +200,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     /// The parameters of the layers that have some, in the order of the layers: what [`blob::encode`] takes, but packed.
     pub fn tensors(&self) -> impl Iterator<Item = PackedTensor<'b>> + '_ {
-        self.steps().filter_map(|step| self.tensor(&step))
+        self.walk().steps().filter_map(|step| self.tensor(&step))
     }
 
     /// Runs the model on one input and returns its outputs, which lie in `scratch`.
@@ -288,9 +288,10 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         self.parsed.layers.len() - usize::from(self.ends_with_softmax())
     }
 
-    fn steps(&self) -> impl Iterator<Item = Step> + 'b {
-        // No step is an error: loading took the same walk.
-        Steps::<_, OPS>::new(self.parsed.input.shape, self.parsed.layers).map_while(Result::ok)
+    /// No step is an error: loading took the same walk.
+    #[inline(always)]
+    fn walk(&self) -> Walk<Layers<'b, OPS>, OPS> {
+        Walk::new(self.parsed.input.shape, self.parsed.layers)
     }
 
     /// `layers` is the number of layers to run: all, or all but the softmax at the end.
@@ -339,14 +340,16 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     #[inline(always)]
     fn execute<'s>(&self, rows: usize, input: Values<'_>, arena: &'s mut [u32], layers: usize) -> Option<&'s [f32]> {
         let (mut place, mut held, mut element) = (Place::Input, 0, ElementType::F32);
-        for step in self.steps().take(layers) {
+        let mut walk = self.walk();
+        for _ in 0..layers {
+            let Some(Ok(step)) = walk.advance() else { break };
             match step.memory {
                 Memory::Untouched => {}
                 Memory::InPlace => {
                     let Split { source, .. } = plan::split(arena, place, held, 0)?;
                     let values = bytemuck::cast_slice_mut(source);
                     let row = (held / rows.max(1)).max(1);
-                    values.chunks_exact_mut(row).for_each(|values| self.overwrite(&step, values));
+                    values.chunks_exact_mut(row).for_each(|values| self.overwrite(step, values));
                 }
                 Memory::Anew => {
                     let made = step.output_words(rows)?;
@@ -360,7 +363,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                         ElementType::F32 => Target::F32(bytemuck::cast_slice_mut(target)),
                         ElementType::Int8 => Target::Int8(bytemuck::cast_slice_mut(target)),
                     };
-                    self.layer(rows, &step, source, workspace, target)?;
+                    self.layer(rows, step, source, workspace, target)?;
                     (place, held, element) = (end, made, step.output_type);
                 }
             }

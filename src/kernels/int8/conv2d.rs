@@ -1,7 +1,7 @@
 //! 2-D convolution in integers, with the pooling that follows: the largest 32-bit sum is scaled, the others never are.
 
 use super::grouped::{self, Group};
-use super::quantize::Source;
+use super::quantize::{Source, at_least_smallest};
 use super::requantize::{Epilogue, Target};
 use super::tensor::{GROUPED_PANEL, Int8Tensor};
 use crate::kernels::backend::Backend;
@@ -79,7 +79,7 @@ impl Rows<'_> {
             let start = geometry.index_of([row + ky - self.first, column + inside.start]);
             let from = self.values.get(start..).unwrap_or_default();
             let to = run.get_mut(skipped..skipped + len).unwrap_or_default();
-            to.iter_mut().zip(from).for_each(|(to, value)| *to = *value);
+            to.iter_mut().zip(from).for_each(|(to, value)| *to = at_least_smallest(*value));
         }
     }
 }
