@@ -1,7 +1,7 @@
-//! What the two programs of this folder stand on: [`digits_file`] is read by `digits` and written by the repository's
-//! `xtask`; [`instructions`] and [`stack`] measure.
+//! What the programs of this folder stand on: [`digits_file`] is read by `digits` and written by the repository's `xtask`;
+//! [`machine`] and [`stack`] measure.
 #![no_std]
 
 pub mod digits_file;
-pub mod instructions;
+pub mod machine;
 pub mod stack;
