@@ -11,6 +11,7 @@ fn main() {
     let board = if target.starts_with("thumbv6m") { "rp2040" } else { "stm32f411" };
     use_layout("digits", &setting("THUMBNET_MACHINE", "mps2-an386"), &out);
     use_layout("board", board, &out);
+    use_layout("device", "mps2-an386-4m", &out);
     println!("cargo::rustc-env=TIMER_CLOCK_HZ={}", setting("THUMBNET_CLOCK_HZ", "25000000"));
     use_model(&setting("THUMBNET_MODEL", "digits"), &out);
     // The linker script of cortex-m-rt or of riscv-rt; it includes the layout under the name `memory.x`.

@@ -3,9 +3,9 @@
 use crate::{command, digits, toolchain};
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection, SectionFlags, SectionKind};
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// The target of the machine that stands first in [`MACHINES`].
@@ -117,6 +117,14 @@ pub(crate) fn run_matrix(images: usize) -> Result<()> {
     Ok(())
 }
 
+/// Builds `device` for the first machine and gives the command that runs it, its UART a TCP server on `port` of this machine.
+pub(crate) fn device_emulator(port: u16) -> Result<Command> {
+    let machine = &MACHINES[0];
+    machine.require()?;
+    machine.build_program("device", machine.models[0])?;
+    Ok(machine.emulator_with_serial("device", &format!("tcp:127.0.0.1:{port},server=on,wait=off")))
+}
+
 impl Machine {
     /// Makes sure that the emulator and the target are there.
     fn require(&self) -> Result<()> {
@@ -156,22 +164,22 @@ impl Machine {
 
     /// QEMU with a program of the firmware, counting instructions.
     fn emulator(&self, program: &str) -> Command {
-        let mut qemu = Command::new(self.qemu);
-        qemu.args(["-machine", self.name, "-display", "none", "-monitor", "none", "-serial", "none"]);
+        let mut qemu = self.emulator_with_serial(program, "none");
         qemu.args(["-icount", "shift=0", "-semihosting-config", "enable=on,target=native"]);
+        qemu
+    }
+
+    /// QEMU with a program of the firmware, and the machine's first serial port where `serial` says.
+    fn emulator_with_serial(&self, program: &str, serial: &str) -> Command {
+        let mut qemu = Command::new(self.qemu);
+        qemu.args(["-machine", self.name, "-display", "none", "-monitor", "none", "-serial", serial]);
         qemu.args(self.arguments).arg("-kernel").arg(self.elf(program));
         qemu
     }
 
     /// Runs the `digits` that was built last and gives a line of the table.
     fn measure(&self, model: &str) -> Result<String> {
-        let log = target_dir().join(format!("{}-{model}.log", self.name));
-        let mut qemu = self.emulator("digits");
-        let output = File::create(&log).with_context(|| log.display().to_string())?;
-        qemu.stderr(Stdio::from(output.try_clone()?)).stdout(Stdio::from(output));
-        let status = command::run_within(LIMIT, qemu);
-        let output = fs::read_to_string(&log)?;
-        let status = status.with_context(|| output.clone())?;
+        let (status, output) = command::output_within(LIMIT, self.emulator("digits"))?;
         ensure!(status.success(), "{output}{}, {model}: {status}", self.name);
         let number =
             |unit: &str| number_before(&output, unit).with_context(|| format!("{output}no number before {unit:?}"));

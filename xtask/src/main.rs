@@ -2,6 +2,7 @@
 
 mod board;
 mod command;
+mod device;
 mod digits;
 mod firmware;
 mod notebooks;

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check of the repository.
 
 use crate::report::Report;
-use crate::{board, command, digits, firmware, portable, toolchain};
+use crate::{board, command, device, digits, firmware, portable, toolchain};
 use anyhow::{Result, ensure};
 use std::process::{Command, ExitCode};
 
@@ -23,6 +23,7 @@ const STEPS: &[Check] = &[
     ("lints of the firmware", firmware_lints),
     ("firmware in QEMU", firmware_in_qemu),
     ("firmware on every machine", || firmware::run_matrix(firmware::MATRIX_IMAGES)),
+    ("device over the UART in QEMU", device::over_the_uart),
     ("board: no panic is reachable", board::no_panic_is_reachable),
     ("board: a reachable panic is noticed", board::a_reachable_panic_is_noticed),
     ("board: only needed kernels are linked", board::only_needed_kernels_are_linked),
@@ -90,7 +91,12 @@ fn package_size() -> Result<()> {
 
 fn firmware_lints() -> Result<()> {
     digits::make_file("digits", firmware::IMAGES)?;
-    for (target, bin) in [(firmware::TARGET, "digits"), (firmware::TARGET, "board"), ("thumbv6m-none-eabi", "board")] {
+    for (target, bin) in [
+        (firmware::TARGET, "digits"),
+        (firmware::TARGET, "board"),
+        (firmware::TARGET, "device"),
+        ("thumbv6m-none-eabi", "board"),
+    ] {
         toolchain::require_target(target)?;
         let clippy = ["clippy", "--lib", "--bin", bin, "--target", target, "--", "-D", "warnings"];
         command::run(firmware::cargo().args(clippy))?;
