@@ -9,8 +9,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 use thumbnet_protocol::{
-    Answer, CHUNK, Command, Info, MAX_DATA, MAX_FRAME, NO_NUMBER, Receiver, Refusal, Reply, Request, VERSION, decode,
-    encode,
+    Answer, CHUNK, Command, Info, MAX_DATA, MAX_FRAME, NO_NUMBER, Receiver, Refusal, Reply, Request, Unreadable,
+    VERSION, decode, encode,
 };
 
 /// Where a device is, and how much patience to have with it.
@@ -82,6 +82,8 @@ pub struct Device {
     /// The number of the last request.
     number: u32,
     retries: u64,
+    /// Whether an intact frame had a message in it that this version of the protocol does not have.
+    foreign: bool,
 }
 
 impl Device {
@@ -98,7 +100,16 @@ impl Device {
         // Not the numbers of the connection before, of which an answer may still be under way.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let number = now.subsec_nanos() ^ now.as_secs() as u32;
-        Ok(Self { options, port, receiver: Receiver::new(), bytes: Vec::new(), taken: 0, number, retries: 0 })
+        Ok(Self {
+            options,
+            port,
+            receiver: Receiver::new(),
+            bytes: Vec::new(),
+            taken: 0,
+            number,
+            retries: 0,
+            foreign: false,
+        })
     }
 
     /// How many times a request was sent again.
@@ -184,6 +195,9 @@ impl Device {
                 return Ok(message);
             }
         }
+        if self.foreign {
+            return Err(self.error(format!("what the device speaks is not version {VERSION} of the protocol")));
+        }
         let Options { attempts, timeout, .. } = &self.options;
         let tried = if *attempts == 1 { "a request".to_owned() } else { format!("{attempts} requests") };
         Err(self.error(format!("no answer to {tried} within {} s each: is the device there?", timeout.as_secs_f32())))
@@ -198,6 +212,10 @@ impl Device {
                 let Some(found) = self.receiver.push(*byte) else { continue };
                 match found.and_then(|message| decode::<Answer<'_>>(message).map(|answer| (message, answer.number))) {
                     Ok((message, number)) if number == self.number => return Ok(Some(message.to_vec())),
+                    Err(Unreadable::Message) => {
+                        self.foreign = true;
+                        return Ok(None);
+                    }
                     // The device could not read the request, or what it said was damaged.
                     Ok((_, NO_NUMBER)) | Err(_) => deadline = deadline.min(Instant::now() + SETTLE),
                     Ok(_) => {} // an answer to an earlier request, which has been answered since
