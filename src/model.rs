@@ -432,7 +432,8 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 }
                 Some(())
             }
-            Layer::Quantize(quantize) if OPS & ops::QUANTIZE != 0 => {
+            // Folded weights of a first layer quantise on the way.
+            Layer::Quantize(quantize) if OPS & ops::QUANTIZE != 0 && OPS & QUANTIZED_FIRST != 0 => {
                 let Target::Int8(out) = out else { return None };
                 x.quantized(Some(quantize))?.read(0, out);
                 Some(())
@@ -629,6 +630,9 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         }
     }
 }
+
+/// What may come behind a quantisation that is a step of its own.
+const QUANTIZED_FIRST: u32 = ops::WEIGHTS_INT8_GROUPED | ops::DEPTHWISE_CONV2D | ops::MAX_POOL2D;
 
 /// What a layer reads.
 #[derive(Clone, Copy)]
