@@ -111,7 +111,7 @@ pub(crate) fn conv2d_folded(
         run: bytemuck::cast_slice_mut(run),
     };
     let filters = tensor.outputs();
-    let row_len = folded.geometry.output_width as usize * filters;
+    let mut first_output = 0;
     for row in 0..folded.geometry.output_height {
         let [top, _] = folded.geometry.corner([row, 0], 0);
         let rows = if let Some(values) = x.ready() {
@@ -121,11 +121,10 @@ pub(crate) fn conv2d_folded(
             x.read(folded.geometry.index_of([first, 0]), band);
             Rows { values: band, first }
         };
-        let mut out = out.part(row as usize * row_len, row_len);
         for column in 0..folded.geometry.output_width {
             folded.position(rows, [row, column])?;
-            let out = out.part(column as usize * filters, filters);
-            epilogue.store(tensor, 0, folded.sums.as_flattened(), out);
+            epilogue.store(tensor, 0, folded.sums.as_flattened(), out.part(first_output, filters));
+            first_output += filters;
         }
     }
     Some(())
