@@ -2,11 +2,14 @@
 
 use crate::data::{Images, mnist};
 use crate::error::{Error, Result};
+use crate::export::export;
 use crate::layers::Pass;
 use crate::loss::Tally;
 use crate::network::Network;
+use crate::quantize::{self, Steps};
 use crate::random::RandomState;
-use crate::recipe::Recipe;
+use crate::recipe::{Quantize, Recipe, Schedule};
+use thumbnet::Model;
 use thumbnet::layer::Shape;
 
 /// What one epoch brought: a row of the log.
@@ -52,6 +55,8 @@ impl Observer for () {}
 pub struct Trained {
     /// The network with its final weights.
     pub network: Network,
+    /// The steps of its activations, if the recipe has it quantised.
+    pub steps: Option<Steps>,
     /// One row per epoch.
     pub history: Vec<Epoch>,
 }
@@ -67,19 +72,15 @@ pub fn train(recipe: &Recipe, images: &Images, test: &Images, observer: &mut dyn
         let indices: Vec<usize> = (0..first.images.min(training.count)).collect();
         training.update(&indices, first.learning_rate);
     }
-    let mut history = Vec::with_capacity(recipe.epochs as usize);
-    for number in 0..recipe.epochs {
-        let tested = number % recipe.test_every == 0 || number + 1 == recipe.epochs;
-        let mut epoch = training.epoch(recipe.first_epoch + number, observer)?;
-        if tested {
-            let tally = measure(&mut training.network, recipe, test);
-            epoch.test_accuracy = Some(tally.correct as f64 / test.len() as f64);
-            epoch.test_loss = recipe.log_loss.then(|| tally.loss / test.len() as f64);
-        }
-        observer.epoch(&epoch);
-        history.push(epoch);
+    let rates = Rates { start: recipe.learning_rate, schedule: recipe.schedule, epochs: recipe.epochs };
+    let mut history = training.epochs(recipe.first_epoch, rates, test, observer)?;
+    let mut steps = None;
+    if let Some(Quantize { epochs, learning_rate, .. }) = recipe.quantize {
+        steps = Some(training.quantize()?);
+        let rates = Rates { start: learning_rate, schedule: Schedule::Cosine, epochs };
+        history.extend(training.epochs(recipe.first_epoch + recipe.epochs, rates, test, observer)?);
     }
-    Ok(Trained { network: training.network, history })
+    Ok(Trained { network: training.network, steps, history })
 }
 
 /// Tallies the network's answers to `images`, without dropout.
@@ -93,6 +94,23 @@ pub fn measure(network: &mut Network, recipe: &Recipe, images: &Images) -> Tally
         tally += recipe.loss.tally(outputs, labels, recipe.quirks.of_loss(), None);
     }
     tally
+}
+
+/// The learning rates of some epochs.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    /// Of the first batch.
+    start: f32,
+    schedule: Schedule,
+    /// How many epochs there are.
+    epochs: u32,
+}
+
+impl Rates {
+    /// The learning rate after so many epochs.
+    fn after(&self, epochs: f64) -> f32 {
+        (f64::from(self.start) * self.schedule.factor(epochs / f64::from(self.epochs))) as f32
+    }
 }
 
 /// The state of a training in progress.
@@ -129,12 +147,42 @@ impl<'a> Training<'a> {
         Ok(Training { recipe, images, count, network, rng, labels: Vec::with_capacity(slice) })
     }
 
-    fn epoch(&mut self, number: u32, observer: &mut dyn Observer) -> Result<Epoch> {
+    /// Trains for as many epochs as there are rates for, the first of which has the number `first` in the log.
+    fn epochs(&mut self, first: u32, rates: Rates, test: &Images, observer: &mut dyn Observer) -> Result<Vec<Epoch>> {
+        let recipe = self.recipe;
+        let mut history = Vec::with_capacity(rates.epochs as usize);
+        for number in 0..rates.epochs {
+            let tested = number % recipe.test_every == 0 || number + 1 == rates.epochs;
+            let rate = |done: f64| rates.after(f64::from(number) + done);
+            let mut epoch = self.epoch(first + number, rate, observer)?;
+            if tested {
+                let tally = measure(&mut self.network, recipe, test);
+                epoch.test_accuracy = Some(tally.correct as f64 / test.len() as f64);
+                epoch.test_loss = recipe.log_loss.then(|| tally.loss / test.len() as f64);
+            }
+            observer.epoch(&epoch);
+            history.push(epoch);
+        }
+        Ok(history)
+    }
+
+    /// Has the network round as an int8 model does, with the ranges that its activations have now.
+    fn quantize(&mut self) -> Result<Steps> {
+        let file = export(&self.network, self.recipe.loss, &[])?;
+        let model = Model::load(&file).expect("an exported model loads");
+        let refused = |problem| self.recipe.error(format!("it cannot be quantised: the network {problem}"));
+        let steps = quantize::calibrate(&model, self.images).map_err(refused)?;
+        self.network.quantize(&steps);
+        Ok(steps)
+    }
+
+    /// One epoch; `rate` gives the learning rate after a part of it.
+    fn epoch(&mut self, number: u32, rate: impl Fn(f64) -> f32, observer: &mut dyn Observer) -> Result<Epoch> {
         let recipe = self.recipe;
         let order = if recipe.shuffle { self.rng.permutation(self.count) } else { (0..self.count).collect() };
         let (mut total, mut seen, mut batch_means) = (Tally::default(), 0, 0.0);
         for batch in order.chunks(recipe.batch).filter(|batch| !recipe.drop_last || batch.len() == recipe.batch) {
-            let tally = self.update(batch, recipe.learning_rate);
+            let tally = self.update(batch, rate(seen as f64 / self.count as f64));
             total += tally;
             seen += batch.len();
             batch_means += tally.loss / batch.len() as f64;
