@@ -464,6 +464,34 @@ mod tests {
     }
 
     #[test]
+    fn a_cosine_falls_from_the_rate_to_zero() {
+        let factors = [0.0, 0.5, 1.0].map(|done| Schedule::Cosine.factor(done));
+        factors.iter().zip([1.0, 0.5, 0.0]).for_each(|(found, expected)| assert!((found - expected).abs() < 1e-12));
+        assert_eq!(Schedule::Constant.factor(0.7), 1.0);
+    }
+
+    #[test]
+    fn fine_tuning_is_read_and_its_mistakes_are_named() {
+        let digits = BUILT_IN.iter().find(|built_in| built_in.name == DEFAULT).unwrap().text;
+        let parse = |lines: &str| Recipe::parse("mine.toml", &format!("{digits}\n[quantize]\n{lines}"));
+        let found = parse("epochs = 2\nlearning_rate = 0.5\n").unwrap().quantize;
+        assert_eq!(found, Some(Quantize { epochs: 2, learning_rate: 0.5, processor: Processor::CortexM }));
+        let found = parse("epochs = 2\nlearning_rate = 0.5\nfor = \"desktop\"\n").unwrap().quantize.unwrap();
+        assert_eq!(Packing::from(found.processor), Packing::Grouped);
+        for (lines, part) in [
+            ("epochs = 0\nlearning_rate = 0.5", "epochs of quantize must be at least 1"),
+            ("epochs = 1\nlearning_rate = -0.5", "learning_rate = -0.5 must be positive"),
+            ("epochs = 1", "learning_rate"),
+            ("epochs = 1\nlearning_rate = 0.5\nfor = \"gpu\"", "gpu"),
+            ("epochs = 1\nlearning_rate = 0.5\nbits = 4", "bits"),
+        ] {
+            let message = parse(lines).unwrap_err().to_string();
+            assert!(message.starts_with("mine.toml") || message.starts_with("recipe mine.toml"), "{message}");
+            assert!(message.contains(part), "{part} in {message}");
+        }
+    }
+
+    #[test]
     fn unknown_keys_are_named_at_every_level() {
         let digits = BUILT_IN.iter().find(|built_in| built_in.name == DEFAULT).unwrap().text;
         for (broken, key) in [

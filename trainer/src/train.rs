@@ -59,9 +59,12 @@ pub struct Trained {
     pub steps: Option<Steps>,
     /// One row per epoch.
     pub history: Vec<Epoch>,
+    /// What dropout and shuffles are drawn from next.
+    rng: RandomState,
 }
 
-/// Trains the network of `recipe` on `images` (the first [`Recipe::images`] of them) and tests it on `test`.
+/// Trains the network of `recipe` on `images` (the first [`Recipe::images`] of them) and tests it on `test`. If the recipe has
+/// it quantised, [`fine_tune`] follows.
 ///
 /// # Errors
 /// [`Error::Recipe`] if the recipe does not fit the images, [`Error::Diverged`] if the loss stops being a number.
@@ -73,14 +76,31 @@ pub fn train(recipe: &Recipe, images: &Images, test: &Images, observer: &mut dyn
         training.update(&indices, first.learning_rate);
     }
     let rates = Rates { start: recipe.learning_rate, schedule: recipe.schedule, epochs: recipe.epochs };
-    let mut history = training.epochs(recipe.first_epoch, rates, test, observer)?;
-    let mut steps = None;
-    if let Some(Quantize { epochs, learning_rate, .. }) = recipe.quantize {
-        steps = Some(training.quantize()?);
-        let rates = Rates { start: learning_rate, schedule: Schedule::Cosine, epochs };
-        history.extend(training.epochs(recipe.first_epoch + recipe.epochs, rates, test, observer)?);
+    training.epochs(rates, test, observer)?;
+    match recipe.quantize {
+        Some(quantize) => fine_tune(training.trained, recipe, quantize, images, test, observer),
+        None => Ok(training.trained),
     }
-    Ok(Trained { network: training.network, steps, history })
+}
+
+/// Trains on with the weights and activations of an int8 model, whatever [`Recipe::quantize`] says. `trained` comes from
+/// [`train`] with the same recipe and images.
+///
+/// # Errors
+/// As [`train`].
+pub fn fine_tune(
+    trained: Trained,
+    recipe: &Recipe,
+    quantize: Quantize,
+    images: &Images,
+    test: &Images,
+    observer: &mut dyn Observer,
+) -> Result<Trained> {
+    let mut training = Training::resume(recipe, images, trained)?;
+    training.quantize()?;
+    let rates = Rates { start: quantize.learning_rate, schedule: Schedule::Cosine, epochs: quantize.epochs };
+    training.epochs(rates, test, observer)?;
+    Ok(training.trained)
 }
 
 /// Tallies the network's answers to `images`, without dropout.
@@ -119,8 +139,8 @@ struct Training<'a> {
     images: &'a Images,
     /// How many of the images are used.
     count: usize,
-    network: Network,
-    rng: RandomState,
+    /// What there is so far.
+    trained: Trained,
     /// The labels of the slice at hand.
     labels: Vec<u8>,
 }
@@ -136,50 +156,54 @@ impl<'a> Training<'a> {
         if recipe.quirks.weights_drawn_twice {
             network = Network::new(recipe, input, mnist::CLASSES, &mut rng)?;
         }
+        Self::resume(recipe, images, Trained { network, steps: None, history: Vec::new(), rng })
+    }
+
+    fn resume(recipe: &'a Recipe, images: &'a Images, trained: Trained) -> Result<Self> {
         let count = recipe.images.unwrap_or(usize::MAX).min(images.len());
         if recipe.drop_last && count < recipe.batch {
             return Err(recipe.error(format!("batch = {} with drop_last, but there are {count} images", recipe.batch)));
         }
-        let slice = network.slice_rows();
+        let slice = trained.network.slice_rows();
         if recipe.quirks.update_per_image && recipe.batch > slice {
             return Err(recipe.error(format!("update_per_image takes batches of at most {slice} images here")));
         }
-        Ok(Training { recipe, images, count, network, rng, labels: Vec::with_capacity(slice) })
+        Ok(Training { recipe, images, count, trained, labels: Vec::with_capacity(slice) })
     }
 
-    /// Trains for as many epochs as there are rates for, the first of which has the number `first` in the log.
-    fn epochs(&mut self, first: u32, rates: Rates, test: &Images, observer: &mut dyn Observer) -> Result<Vec<Epoch>> {
+    /// Trains for as many epochs as there are rates for.
+    fn epochs(&mut self, rates: Rates, test: &Images, observer: &mut dyn Observer) -> Result<()> {
         let recipe = self.recipe;
-        let mut history = Vec::with_capacity(rates.epochs as usize);
         for number in 0..rates.epochs {
             let tested = number % recipe.test_every == 0 || number + 1 == rates.epochs;
-            let rate = |done: f64| rates.after(f64::from(number) + done);
-            let mut epoch = self.epoch(first + number, rate, observer)?;
+            let mut epoch = self.epoch(|done: f64| rates.after(f64::from(number) + done), observer)?;
             if tested {
-                let tally = measure(&mut self.network, recipe, test);
+                let tally = measure(&mut self.trained.network, recipe, test);
                 epoch.test_accuracy = Some(tally.correct as f64 / test.len() as f64);
                 epoch.test_loss = recipe.log_loss.then(|| tally.loss / test.len() as f64);
             }
             observer.epoch(&epoch);
-            history.push(epoch);
+            self.trained.history.push(epoch);
         }
-        Ok(history)
+        Ok(())
     }
 
     /// Has the network round as an int8 model does, with the ranges that its activations have now.
-    fn quantize(&mut self) -> Result<Steps> {
-        let file = export(&self.network, self.recipe.loss, &[])?;
+    fn quantize(&mut self) -> Result<()> {
+        let file = export(&self.trained.network, self.recipe.loss, &[])?;
         let model = Model::load(&file).expect("an exported model loads");
-        let refused = |problem| self.recipe.error(format!("it cannot be quantised: the network {problem}"));
+        let refused = |problem| self.recipe.error(format!("cannot be quantised: the network {problem}"));
         let steps = quantize::calibrate(&model, self.images).map_err(refused)?;
-        self.network.quantize(&steps);
-        Ok(steps)
+        self.trained.network.quantize(&steps);
+        self.trained.steps = Some(steps);
+        Ok(())
     }
 
     /// One epoch; `rate` gives the learning rate after a part of it.
-    fn epoch(&mut self, number: u32, rate: impl Fn(f64) -> f32, observer: &mut dyn Observer) -> Result<Epoch> {
+    fn epoch(&mut self, rate: impl Fn(f64) -> f32, observer: &mut dyn Observer) -> Result<Epoch> {
         let recipe = self.recipe;
-        let order = if recipe.shuffle { self.rng.permutation(self.count) } else { (0..self.count).collect() };
+        let number = recipe.first_epoch + self.trained.history.len() as u32;
+        let order = if recipe.shuffle { self.trained.rng.permutation(self.count) } else { (0..self.count).collect() };
         let (mut total, mut seen, mut batch_means) = (Tally::default(), 0, 0.0);
         for batch in order.chunks(recipe.batch).filter(|batch| !recipe.drop_last || batch.len() == recipe.batch) {
             let tally = self.update(batch, rate(seen as f64 / self.count as f64));
@@ -214,15 +238,15 @@ impl<'a> Training<'a> {
         let mut rate = f64::from(learning_rate) / divisor;
         if recipe.quirks.update_per_image {
             // The updates k = 0, 1, ... see the output weights k steps on: on average (count - 1) / 2.
-            self.network.look_ahead((rate * (count - 1.0) / 2.0) as f32);
+            self.trained.network.look_ahead((rate * (count - 1.0) / 2.0) as f32);
             rate *= count;
         }
         let mut tally = Tally::default();
-        for slice in indices.chunks(self.network.slice_rows()) {
+        for slice in indices.chunks(self.trained.network.slice_rows()) {
             tally += self.accumulate(slice);
         }
         let kernel_rate = if recipe.quirks.kernels_climb { -rate } else { rate };
-        self.network.descend(rate as f32, kernel_rate as f32);
+        self.trained.network.descend(rate as f32, kernel_rate as f32);
         tally
     }
 
@@ -231,11 +255,11 @@ impl<'a> Training<'a> {
         let rows = slice.len();
         self.labels.clear();
         self.labels.extend(slice.iter().map(|&index| self.images.labels[index]));
-        self.network.load(self.images, slice);
-        self.network.forward(rows, Pass::Train(&mut self.rng));
-        let (outputs, gradient) = self.network.output_and_gradient(rows);
+        self.trained.network.load(self.images, slice);
+        self.trained.network.forward(rows, Pass::Train(&mut self.trained.rng));
+        let (outputs, gradient) = self.trained.network.output_and_gradient(rows);
         let tally = self.recipe.loss.tally(outputs, &self.labels, self.recipe.quirks.of_loss(), Some(gradient));
-        self.network.backward(rows);
+        self.trained.network.backward(rows);
         tally
     }
 }
