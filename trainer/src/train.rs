@@ -10,7 +10,7 @@ use crate::quantize::{self, Steps};
 use crate::random::RandomState;
 use crate::recipe::{Quantize, Recipe, Schedule};
 use thumbnet::Model;
-use thumbnet::layer::Shape;
+use thumbnet::layer::{Packing, Shape};
 
 /// What one epoch brought: a row of the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -194,6 +194,8 @@ impl<'a> Training<'a> {
         let model = Model::load(&file).expect("an exported model loads");
         let refused = |problem| self.recipe.error(format!("cannot be quantised: the network {problem}"));
         let steps = quantize::calibrate(&model, self.images).map_err(refused)?;
+        // What the format cannot hold is better known before the fine-tuning than after it.
+        quantize::quantize(&model, &steps, Packing::Folded).map_err(refused)?;
         self.trained.network.quantize(&steps);
         self.trained.steps = Some(steps);
         Ok(())

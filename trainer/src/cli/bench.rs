@@ -159,7 +159,7 @@ fn alone(info: &LayerInfo, packing: Option<Packing>) -> Option<AlignedBuf> {
     if matches!(info.layer, Layer::Softmax) {
         return None;
     }
-    let input = InputSpec { shape: info.input, scale: 1.0, offset: 0.0 };
+    let input = InputSpec { shape: info.input, scale: 1.0 / 255.0, offset: 0.0 };
     let quantize = Layer::Quantize(Quantize::new(&input, 1.0 / 127.0).expect("steps within the format's limits"));
     let end =
         |packing| Layer::Dense(Dense { outputs: 1, activation: Activation::None, weights: WeightType::Int8(packing) });
@@ -269,9 +269,9 @@ mod tests {
             weights,
         };
         let (padding, activation) = (Padding { top: 1, bottom: 1, left: 1, right: 1 }, Activation::Relu);
-        let input = InputSpec { shape: Shape::new(8, 8, 1), scale: 1.0, offset: 0.0 };
+        let input = InputSpec { shape: Shape::new(8, 8, 1), scale: 1.0 / 255.0, offset: 0.0 };
         let layers = [
-            Layer::Quantize(Quantize::new(&input, 1.0).unwrap()),
+            Layer::Quantize(Quantize::new(&input, 1.0 / 127.0).unwrap()),
             Layer::Conv2d(conv),
             Layer::DepthwiseConv2d(DepthwiseConv2d { kernel: [3, 3], stride: [1, 1], padding, activation, weights }),
             Layer::MaxPool2d(MaxPool2d { kernel: [2, 2], stride: [2, 2] }),
@@ -283,7 +283,7 @@ mod tests {
         let (first, second) = (values(9 * 4), values(9 * 4 * 10));
         let tensors = [&first, &first, &second].map(|weights| Tensors { weights, bias: &[] });
         let mut file = AlignedBuf::zeroed(encoded_len(&spec).unwrap());
-        encode_int8(&spec, &tensors, &[1.0; 3], &mut file).unwrap();
+        encode_int8(&spec, &tensors, &[0.1; 3], &mut file).unwrap();
         file
     }
 
