@@ -8,7 +8,7 @@ use crate::data::Images;
 use crate::parts::{Parameters, Parts, with_weights};
 use std::num::NonZeroUsize;
 use thumbnet::layer::{Activation, InputSpec, Layer, Packing, Quantize, WeightType};
-use thumbnet::{AlignedBuf, Model};
+use thumbnet::{AlignedBuf, EncodeError, Model};
 
 /// How many training images the ranges of the activations are measured on, evenly spaced over all of them.
 pub const CALIBRATION_IMAGES: usize = 2000;
@@ -72,12 +72,20 @@ pub fn calibrate(model: &Model<'_>, images: &Images) -> Result<Steps, String> {
 /// A message if the model has int8 weights already, or if int8 arithmetic cannot be had for it.
 pub fn quantize(model: &Model<'_>, steps: &Steps, packing: Packing) -> Result<AlignedBuf, String> {
     let mut parts = Parts::of(model)?;
-    let refused = |problem: String| format!("cannot be written with int8 weights: {problem}");
     let quantize = Quantize::new(&parts.input, steps.input)
-        .ok_or_else(|| refused(format!("bytes in steps of {} are beyond the format's limits", parts.input.scale)))?;
+        .ok_or_else(|| format!("cannot be made int8: bytes in steps of {} are beyond the format", parts.input.scale))?;
     let int8 = parts.layers.iter().map(|layer| with_weights(*layer, WeightType::Int8(packing)));
-    parts.layers = std::iter::once(Layer::Quantize(quantize)).chain(int8).collect();
-    parts.encode(&steps.layers).map_err(|e| refused(e.to_string()))
+    let int8 = std::iter::once(Layer::Quantize(quantize)).chain(int8).collect();
+    let float = std::mem::replace(&mut parts.layers, int8);
+    parts.encode(&steps.layers).map_err(|e| match e {
+        // The layers of the new model are counted from its quantisation on.
+        EncodeError::Scale { index } if index > 0 => format!(
+            "layer {} ({}): weights that are not finite, or too large for the sums of int8 arithmetic",
+            index - 1,
+            float[index - 1].name()
+        ),
+        other => format!("cannot be made int8: {other}"),
+    })
 }
 
 /// `count` of the images, evenly spaced; all of them if there are fewer.

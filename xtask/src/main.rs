@@ -76,9 +76,17 @@ fn main() -> ExitCode {
     })
 }
 
+/// The recipes whose models are in models/, as f32 and as int8.
+const MODELS: [&str; 3] = ["digits", "s1-fixed", "cnn-8-16"];
+
 fn train_models() -> anyhow::Result<()> {
-    firmware::MODELS.iter().try_for_each(|(recipe, _)| {
-        let train = format!("run --release --package thumbnet-trainer -- train {recipe} --out models/{recipe}.tnet");
-        command::run(command::cargo().args(train.split(' ')))
+    MODELS.iter().try_for_each(|recipe| {
+        let model = format!("models/{recipe}.tnet");
+        let run = |arguments: &str| {
+            let trainer = format!("run --release --package thumbnet-trainer -- {arguments}");
+            command::run(command::cargo().args(trainer.split(' ')))
+        };
+        run(&format!("train {recipe} --out {model}"))?;
+        run(&format!("convert {model} --weights int8 --out models/{recipe}-int8.tnet"))
     })
 }

@@ -73,8 +73,8 @@ struct Size {
 pub(super) fn run(args: &Args) -> Result<()> {
     let file = ModelFile::read(&args.model)?;
     let model = file.model()?;
-    let test = test_images(&args.data)?;
     let converted = convert(args, &file, &model)?;
+    let test = test_images(&args.data)?;
     let after = Model::load(&converted).expect("an encoded model loads");
     let measured = test.and_then(|test| {
         let compared = evaluate::compare([&model, &after], &test, batches::cores());
