@@ -489,6 +489,9 @@ mod tests {
             assert!(message.starts_with("mine.toml") || message.starts_with("recipe mine.toml"), "{message}");
             assert!(message.contains(part), "{part} in {message}");
         }
+        let batch = BUILT_IN.iter().find(|built_in| built_in.name == "s2-batch").unwrap().text;
+        let both = format!("{batch}\n[quantize]\nepochs = 1\nlearning_rate = 0.5\n");
+        assert!(Recipe::parse("mine.toml", &both).unwrap_err().to_string().contains("do not go together"));
     }
 
     #[test]

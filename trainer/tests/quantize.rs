@@ -157,7 +157,8 @@ fn tuned(layers: &str, more: &str) -> (Recipe, Trained) {
     let recipe = Recipe::parse("test", &text).unwrap();
     let (images, test) = data_of_a_few();
     let trained = train(&recipe, &images, &test, &mut ()).unwrap();
-    assert_eq!(trained.history.len(), 3);
+    let losses: Vec<f64> = trained.history.iter().map(|epoch| epoch.train_loss.unwrap()).collect();
+    assert!(losses.len() == 3 && losses[2] < losses[1], "fine-tuning does not learn: {losses:?}");
     (recipe, trained)
 }
 
