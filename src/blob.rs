@@ -4,14 +4,15 @@
 //! by side here, so that they cannot drift apart.
 
 use crate::align::{Aligned, misalignment};
+use crate::decode::{Cursor, is_utf8};
 use crate::error::{EncodeError, HeaderError, LoadError};
 use crate::kernels::int8::tensor::Int8Tensor;
 use crate::kernels::{Panels, int8, pack};
 use crate::layer::{Activation, ElementType, InputSpec, Layer, MAX_LAYERS, WeightType};
 use crate::ops;
-use crate::plan::{Plan, PlanError, Step, Steps};
+use crate::plan::{Plan, PlanError, Step, Walk};
 use half::f16;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The first bytes of every model.
 pub const MAGIC: [u8; 4] = *b"TNET";
@@ -123,33 +124,42 @@ pub fn checksum(blob: &[u8]) -> u32 {
 }
 
 /// What stands between the prefix and the layers.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct Header<'b> {
     input: InputSpec,
-    /// The class labels, separated by line breaks; empty for a model without labels.
-    labels: &'b str,
+    /// The class labels in UTF-8, separated by line breaks; empty for a model without labels.
+    labels: &'b [u8],
     /// How many layers each member has.
     members: &'b [u8],
 }
 
+impl<'b> Header<'b> {
+    fn take(cursor: &mut Cursor<'b>) -> Option<Self> {
+        let input = InputSpec { shape: cursor.shape()?, scale: cursor.f32()?, offset: cursor.f32()? };
+        let labels = cursor.bytes().filter(|labels| is_utf8(labels))?;
+        Some(Self { input, labels, members: cursor.bytes()? })
+    }
+}
+
 /// The layers of a blob, which stay there: decoded one by one, whenever they are needed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Layers<'b> {
-    bytes: &'b [u8],
+pub(crate) struct Layers<'b, const OPS: u32> {
+    cursor: Cursor<'b>,
     count: u8,
 }
 
-impl<'b> Layers<'b> {
-    /// Decodes a list of layers, and returns it and what follows it.
-    fn take(bytes: &'b [u8]) -> Result<(Self, &'b [u8]), LoadError> {
-        let (count, bytes) = take::<u32>(bytes)?;
-        let count = u8::try_from(count).ok().filter(|count| usize::from(*count) <= MAX_LAYERS);
-        let mut layers = Self { bytes, count: count.ok_or(LoadError::MalformedHeader)? };
-        let found = layers;
-        while layers.count > 0 {
-            layers.next().ok_or(LoadError::MalformedHeader)?;
+impl<'b, const OPS: u32> Layers<'b, OPS> {
+    /// Decodes a list of layers, to see that it can be.
+    fn take(cursor: &mut Cursor<'b>) -> Option<Self> {
+        let count = cursor.u32()?;
+        if count > MAX_LAYERS as u32 {
+            return None;
         }
-        Ok((found, layers.bytes))
+        let found = Self { cursor: *cursor, count: count as u8 };
+        for _ in 0..count {
+            cursor.layer::<OPS>()?;
+        }
+        Some(found)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -157,51 +167,47 @@ impl<'b> Layers<'b> {
     }
 }
 
-impl Iterator for Layers<'_> {
+impl<const OPS: u32> Iterator for Layers<'_, OPS> {
     type Item = Layer;
 
     fn next(&mut self) -> Option<Layer> {
         self.count = self.count.checked_sub(1)?;
-        let (layer, rest) = take_layer(self.bytes)?;
-        self.bytes = rest;
-        Some(layer)
+        self.cursor.layer::<OPS>()
     }
-}
-
-#[inline(never)]
-fn take_layer(bytes: &[u8]) -> Option<(Layer, &[u8])> {
-    postcard::take_from_bytes(bytes).ok()
-}
-
-fn take<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<(T, &'b [u8]), LoadError> {
-    postcard::take_from_bytes(bytes).map_err(|_| LoadError::MalformedHeader)
 }
 
 /// A blob, validated and taken apart.
 #[derive(Clone, Debug)]
-pub(crate) struct Parsed<'b> {
+pub(crate) struct Parsed<'b, const OPS: u32> {
     pub(crate) input: InputSpec,
-    pub(crate) labels: &'b str,
-    pub(crate) layers: Layers<'b>,
+    /// Valid UTF-8.
+    pub(crate) labels: &'b [u8],
+    pub(crate) layers: Layers<'b, OPS>,
     pub(crate) weights: &'b [u8],
     pub(crate) plan: Plan,
 }
 
 /// Takes a blob apart and checks all of it.
-pub(crate) fn parse(blob: &[u8]) -> Result<Parsed<'_>, LoadError> {
+pub(crate) fn parse<const OPS: u32>(blob: &[u8]) -> Result<Parsed<'_, OPS>, LoadError> {
     let prefix = Prefix::read(blob)?;
     check_envelope(blob, &prefix)?;
-    let behind_prefix = blob.get(PREFIX_BYTES..).unwrap_or_default();
-    let (header, rest) = take::<Header<'_>>(behind_prefix)?;
-    let (layers, rest) = Layers::take(rest)?;
+    // Kinds of layers that this build leaves out, or that only a later library has, cannot even be decoded.
+    match prefix.ops & !OPS {
+        0 => {}
+        missing => return Err(LoadError::UnsupportedOps { missing }),
+    }
+    let mut cursor = Cursor(blob.get(PREFIX_BYTES..).unwrap_or_default());
+    let header = Header::take(&mut cursor).ok_or(LoadError::MalformedHeader)?;
+    let layers = Layers::<OPS>::take(&mut cursor).ok_or(LoadError::MalformedHeader)?;
     // Zeros, so that the weights that follow are aligned.
-    let (padding, rest) = take::<&[u8]>(rest)?;
-    let (weights, rest) = take::<&[u8]>(rest)?;
+    let padding = cursor.bytes().ok_or(LoadError::MalformedHeader)?;
+    let weights = cursor.bytes().ok_or(LoadError::MalformedHeader)?;
+    let rest = cursor.0;
     check_header(&header, layers.len(), padding)?;
     if !rest.is_empty() {
         return Err(LoadError::InvalidHeader(HeaderError::TrailingBytes));
     }
-    let plan = Plan::new(header.input.shape, layers).map_err(|error| match error {
+    let plan = Plan::new::<OPS>(header.input.shape, layers).map_err(|error| match error {
         PlanError::Input => LoadError::InvalidHeader(HeaderError::InputShape),
         PlanError::Layer(index, error) => LoadError::InvalidLayer { index, error },
     })?;
@@ -213,7 +219,7 @@ pub(crate) fn parse(blob: &[u8]) -> Result<Parsed<'_>, LoadError> {
     Ok(Parsed { input: header.input, labels: header.labels, layers, weights, plan })
 }
 
-/// Everything that can be checked before decoding: length, alignment, checksum, and whether the operations are known.
+/// Everything that can be checked before decoding: length, alignment and checksum.
 fn check_envelope(blob: &[u8], prefix: &Prefix) -> Result<(), LoadError> {
     let expected = prefix.file_bytes as usize;
     if blob.len() != expected {
@@ -227,11 +233,7 @@ fn check_envelope(blob: &[u8], prefix: &Prefix) -> Result<(), LoadError> {
     if computed != prefix.checksum {
         return Err(LoadError::ChecksumMismatch { stored: prefix.checksum, computed });
     }
-    // A blob of a later library may use kinds of layers that cannot even be decoded here.
-    match prefix.ops & !ops::ALL {
-        0 => Ok(()),
-        missing => Err(LoadError::UnsupportedOps { missing }),
-    }
+    Ok(())
 }
 
 fn check_header(header: &Header<'_>, layers: usize, padding: &[u8]) -> Result<(), LoadError> {
@@ -251,20 +253,20 @@ fn check_header(header: &Header<'_>, layers: usize, padding: &[u8]) -> Result<()
     Err(LoadError::InvalidHeader(error))
 }
 
-fn check_labels(labels: &str, outputs: u32) -> Result<(), LoadError> {
-    let found = labels_in(labels).count();
+fn check_labels(labels: &[u8], outputs: u32) -> Result<(), LoadError> {
+    let lines = labels.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let found = if labels.is_empty() { 0 } else { lines };
     if found == 0 || found == outputs as usize {
         return Ok(());
     }
     Err(LoadError::WrongLabelCount { found, outputs: outputs as usize })
 }
 
-/// The labels in their stored form.
-pub(crate) fn labels_in(labels: &str) -> impl Iterator<Item = &str> {
+/// The labels in their stored form, which are valid UTF-8.
+pub(crate) fn labels_in(labels: &[u8]) -> impl Iterator<Item = &str> {
     let none = labels.is_empty();
-    // Splitting at a char, as clippy would have it, links a searcher that can panic; with a closure there is none.
-    #[allow(clippy::manual_pattern_char_comparison)]
-    labels.split(|c: char| c == '\n').filter(move |_| !none)
+    let lines = labels.split(|byte| *byte == b'\n').filter(move |_| !none);
+    lines.map(|line| core::str::from_utf8(line).unwrap_or_default())
 }
 
 /// The prefix must be right where that can be checked, and promise at least the scratch memory and the operations that
@@ -390,7 +392,7 @@ fn stored_labels(spec: &ModelSpec<'_>, outputs: u32) -> Result<Labels, EncodeErr
 }
 
 /// What a writer puts between the prefix and the length of the weights: the header, the layers, and zeros.
-fn front<'a>(spec: &ModelSpec<'a>, labels: &'a str, members: &'a [u8], padding: &'a [u8]) -> impl Serialize + 'a {
+fn front<'a>(spec: &ModelSpec<'a>, labels: &'a [u8], members: &'a [u8], padding: &'a [u8]) -> impl Serialize + 'a {
     (Header { input: spec.input, labels, members }, spec.layers, padding)
 }
 
@@ -401,14 +403,15 @@ fn layout(spec: &ModelSpec<'_>) -> Result<(Layout, Labels), EncodeError> {
     if !(spec.input.scale.is_finite() && spec.input.offset.is_finite()) {
         return Err(EncodeError::InputScale);
     }
-    let plan = Plan::new(spec.input.shape, spec.layers.iter().copied()).map_err(|error| match error {
-        PlanError::Input => EncodeError::InputShape,
-        PlanError::Layer(index, error) => EncodeError::InvalidLayer { index, error },
-    })?;
+    let plan =
+        Plan::new::<{ ops::ALL }>(spec.input.shape, spec.layers.iter().copied()).map_err(|error| match error {
+            PlanError::Input => EncodeError::InputShape,
+            PlanError::Layer(index, error) => EncodeError::InvalidLayer { index, error },
+        })?;
     let labels = stored_labels(spec, plan.output_len)?;
     let size = |bytes: Result<usize, _>| bytes.map_err(|_| EncodeError::BufferTooSmall);
     let members = [spec.layers.len() as u8];
-    let header = size(postcard::experimental::serialized_size(&front(spec, &labels, &members, &[])))?;
+    let header = size(postcard::experimental::serialized_size(&front(spec, labels.as_bytes(), &members, &[])))?;
     let length = size(postcard::experimental::serialized_size(&plan.weight_bytes))?;
     let unpadded = PREFIX_BYTES + header + length;
     let weights_offset = unpadded.next_multiple_of(crate::ALIGNMENT);
@@ -488,7 +491,7 @@ fn write<'o>(
     let (layout, labels) = layout(spec)?;
     let out = out.0.get_mut(..layout.file_bytes).ok_or(EncodeError::BufferTooSmall)?;
     let members = [spec.layers.len() as u8];
-    let front = front(spec, &labels, &members, zeros(layout.padding));
+    let front = front(spec, labels.as_bytes(), &members, zeros(layout.padding));
     let behind_prefix = out.get_mut(PREFIX_BYTES..layout.weights_offset).ok_or(EncodeError::BufferTooSmall)?;
     postcard::to_slice(&(front, layout.plan.weight_bytes), behind_prefix).map_err(|_| EncodeError::BufferTooSmall)?;
     let weights = out.get_mut(layout.weights_offset..).unwrap_or_default();
@@ -524,12 +527,12 @@ fn pack_tensors(
     let count = EncodeError::TensorCount { found: tensors.len() };
     // The value of one step of the int8 activations that the next layer reads.
     let mut input_scale = 1.0;
-    for (index, step) in Steps::new(spec.input.shape, spec.layers.iter().copied()).enumerate() {
-        let step = step.map_err(|error| EncodeError::InvalidLayer { index, error })?;
+    let steps = Walk::<_, { ops::ALL }>::new(spec.input.shape, spec.layers.iter().copied()).steps();
+    for (index, step) in steps.enumerate() {
         if let Layer::Quantize(quantize) = step.layer {
             input_scale = 1.0 / quantize.inverse_scale;
         }
-        let Some((inputs, outputs)) = step.layer.weight_matrix(step.input) else { continue };
+        let Some((inputs, outputs)) = step.layer.weight_matrix::<{ ops::ALL }>(step.input) else { continue };
         let (tensor, scale) = rest.next().ok_or(count)?;
         let start = step.tensor_offset as usize;
         let bytes = section.get_mut(start..start + step.tensor_bytes as usize).ok_or(EncodeError::BufferTooSmall)?;
@@ -540,7 +543,7 @@ fn pack_tensors(
         }
         match step.layer.weight_type() {
             Some(WeightType::Int8(packing)) => {
-                let sums = step.layer.sums(step.input).ok_or(shape)?;
+                let sums = step.layer.sums::<{ ops::ALL }>(step.input).ok_or(shape)?;
                 let scales = int8::tensor::Scales { input: input_scale, output: output_steps(&step, scale) };
                 let packed = int8::tensor::pack(tensor.weights, tensor.bias, sums, packing, scales, bytes);
                 input_scale = packed.ok_or(EncodeError::Scale { index })?;

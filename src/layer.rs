@@ -4,7 +4,7 @@ use crate::kernels::int8::tensor::{self as int8_tensor, Sums};
 use crate::kernels::pack;
 use crate::ops;
 use half::f16;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The most layers that a model may have.
 pub const MAX_LAYERS: usize = 32;
@@ -15,7 +15,7 @@ pub const MAX_ELEMENTS: u32 = 1 << 20;
 ///
 /// A flat vector of `n` values is `[1, 1, n]`. Every dimension is between 1 and 65,535, and the product is at most
 /// [`MAX_ELEMENTS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Shape {
     /// Rows.
     pub height: u16,
@@ -51,7 +51,7 @@ impl Shape {
 }
 
 /// What the network gets to see: its shape, and how a byte becomes a value.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct InputSpec {
     /// Shape of one input.
     pub shape: Shape,
@@ -62,7 +62,7 @@ pub struct InputSpec {
 }
 
 /// The function that a dense or convolution layer applies to its sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Activation {
     /// The sum itself.
     None,
@@ -86,7 +86,7 @@ impl Activation {
 }
 
 /// How weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum WeightType {
     /// IEEE 754 single precision.
     F32,
@@ -119,7 +119,7 @@ impl WeightType {
 }
 
 /// How int8 weights are packed. Every backend runs both, with the same results to the last bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Packing {
     /// Panels of sixteen outputs, four inputs of each side by side: for the dot products of desktop processors.
     Grouped,
@@ -151,7 +151,7 @@ impl ElementType {
 ///
 /// A value `x` becomes the integer nearest to `x * inverse_scale`, a byte `b` becomes
 /// `(b * byte_multiplier + byte_offset + 2^15) >> 16`; both are bounded to -127..=127.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Quantize {
     /// Steps per unit: 127 for values between -1 and 1.
     pub inverse_scale: f32,
@@ -190,7 +190,7 @@ impl Quantize {
 }
 
 /// Rows and columns of zeros around an input, or, where negative, cut off from it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Padding {
     /// Rows above.
     pub top: i8,
@@ -203,7 +203,7 @@ pub struct Padding {
 }
 
 /// A fully connected layer: `activation(x · W + b)` over all values of the input in memory order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Dense {
     /// Number of outputs.
     pub outputs: u16,
@@ -217,7 +217,7 @@ pub struct Dense {
 ///
 /// Rows out: `(height + top + bottom - kernel) / stride + 1`, divided by the pool's height, each rounded down; columns
 /// likewise. Positions that the pooling drops are never computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Conv2d {
     /// Number of output channels.
     pub filters: u16,
@@ -239,7 +239,7 @@ pub struct Conv2d {
 ///
 /// The first half of a depthwise separable convolution; the second is a [`Conv2d`] with a window of 1 × 1. Rows out:
 /// `(height + top + bottom - kernel) / stride + 1`, rounded down; columns likewise; as many channels as come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DepthwiseConv2d {
     /// Height and width of the window, each at least 1.
     pub kernel: [u8; 2],
@@ -254,7 +254,7 @@ pub struct DepthwiseConv2d {
 }
 
 /// 2-D max pooling over each channel, without padding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MaxPool2d {
     /// Height and width of the window, each at least 1.
     pub kernel: [u8; 2],
@@ -265,7 +265,7 @@ pub struct MaxPool2d {
 /// One layer of a model, as the blob describes it.
 ///
 /// Weights are not part of it: they follow in the blob's weight section, in the order of the layers.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum Layer {
     /// A fully connected layer.
     Dense(Dense),
@@ -336,31 +336,33 @@ impl Layer {
 
     /// The layer's weights as a matrix, `[inputs of one sum, outputs]`; `None` for a layer without weights or with sums
     /// of more than [`MAX_ELEMENTS`] inputs.
-    pub(crate) fn weight_matrix(&self, input: Shape) -> Option<(u32, u32)> {
+    pub(crate) fn weight_matrix<const OPS: u32>(&self, input: Shape) -> Option<(u32, u32)> {
         match self {
             Self::Dense(dense) => Some((input.elements()?, u32::from(dense.outputs))),
-            Self::Conv2d(conv) => {
+            Self::Conv2d(conv) if OPS & ops::CONV2D != 0 => {
                 let [kh, kw] = conv.kernel;
                 let window = Shape::new(u16::from(kh), u16::from(kw), input.channels);
                 Some((window.elements()?, u32::from(conv.filters)))
             }
-            Self::DepthwiseConv2d(conv) => {
+            Self::DepthwiseConv2d(conv) if OPS & ops::DEPTHWISE_CONV2D != 0 => {
                 let [kh, kw] = conv.kernel.map(u32::from);
                 Some((kh * kw, u32::from(input.channels)))
             }
-            Self::MaxPool2d(_) | Self::Softmax | Self::Quantize(_) => None,
+            _ => None,
         }
     }
 
     /// What the sums of a layer with weights add up, in the order in which int8 weights are packed.
-    pub(crate) fn sums(&self, input: Shape) -> Option<Sums> {
-        let (inputs, outputs) = self.weight_matrix(input)?;
+    pub(crate) fn sums<const OPS: u32>(&self, input: Shape) -> Option<Sums> {
+        let (inputs, outputs) = self.weight_matrix::<OPS>(input)?;
         Some(match self {
-            Self::Conv2d(conv) => {
+            Self::Conv2d(conv) if OPS & ops::CONV2D != 0 => {
                 let [kh, kw] = conv.kernel.map(u32::from);
                 Sums { runs: kh, run: kw * u32::from(input.channels), outputs, depthwise: false }
             }
-            Self::DepthwiseConv2d(_) => Sums { runs: 1, run: inputs, outputs, depthwise: true },
+            Self::DepthwiseConv2d(_) if OPS & ops::DEPTHWISE_CONV2D != 0 => {
+                Sums { runs: 1, run: inputs, outputs, depthwise: true }
+            }
             _ => Sums { runs: 1, run: inputs, outputs, depthwise: false },
         })
     }
@@ -391,21 +393,29 @@ impl Layer {
     /// # Errors
     /// [`LayerError`] if the descriptor makes no sense for this input.
     pub fn output(&self, input: Shape) -> Result<Shape, LayerError> {
+        self.output_within::<{ ops::ALL }>(input)
+    }
+
+    /// [`output`](Self::output) for a layer that is in `OPS`.
+    #[inline(always)]
+    pub(crate) fn output_within<const OPS: u32>(&self, input: Shape) -> Result<Shape, LayerError> {
         let output = match self {
             Self::Dense(dense) => Shape::flat(dense.outputs),
-            Self::Conv2d(conv) => {
+            Self::Conv2d(conv) if OPS & ops::CONV2D != 0 => {
                 let sums = slide(input, conv.kernel, conv.stride, conv.padding)?;
                 let [ph, pw] = conv.pool.map(u16::from);
                 let pooled = |n: u16, window: u16| n.checked_div(window).ok_or(LayerError::ZeroSize);
                 Shape::new(pooled(sums.height, ph)?, pooled(sums.width, pw)?, conv.filters)
             }
-            Self::MaxPool2d(pool) => {
+            Self::MaxPool2d(pool) if OPS & ops::MAX_POOL2D != 0 => {
                 let ([kh, kw], [sh, sw]) = (pool.kernel, pool.stride);
                 Shape::new(windows(input.height, 0, kh, sh)?, windows(input.width, 0, kw, sw)?, input.channels)
             }
             Self::Quantize(quantize) if !quantize.is_possible() => return Err(LayerError::Quantization),
-            Self::Softmax | Self::Quantize(_) => input,
-            Self::DepthwiseConv2d(conv) => slide(input, conv.kernel, conv.stride, conv.padding)?,
+            Self::DepthwiseConv2d(conv) if OPS & ops::DEPTHWISE_CONV2D != 0 => {
+                slide(input, conv.kernel, conv.stride, conv.padding)?
+            }
+            _ => input,
         };
         match output {
             Shape { height: 0, .. } | Shape { width: 0, .. } => Err(LayerError::WindowTooLarge),
@@ -418,7 +428,8 @@ impl Layer {
     /// The multiply-accumulate operations that one inference spends in this layer; border windows count in full.
     #[must_use]
     pub fn macs(&self, input: Shape) -> u64 {
-        let (Some((inputs, outputs)), Ok(output)) = (self.weight_matrix(input), self.output(input)) else {
+        let (Some((inputs, outputs)), Ok(output)) = (self.weight_matrix::<{ ops::ALL }>(input), self.output(input))
+        else {
             return 0;
         };
         let sums = match self {
@@ -455,22 +466,24 @@ fn windows(len: u16, padding: i32, kernel: u8, stride: u8) -> Result<u16, LayerE
     u16::try_from(steps + 1).map_err(|_| LayerError::TooLarge)
 }
 
-/// The bytes that a layer's tensor takes in the weight section; 0 for a layer without weights.
-pub(crate) fn tensor_bytes(layer: &Layer, input: Shape) -> Result<u32, LayerError> {
-    match (layer.weight_matrix(input), layer.weight_type()) {
-        (Some((inputs, outputs)), Some(WeightType::F32)) => {
-            pack::tensor_bytes::<f32>(inputs, outputs).ok_or(LayerError::TooLarge)
+/// The bytes that the tensor of a layer in `OPS` takes in the weight section; 0 for a layer without weights.
+#[inline(always)]
+pub(crate) fn tensor_bytes<const OPS: u32>(layer: &Layer, input: Shape) -> Result<u32, LayerError> {
+    let Some(weights) = layer.weight_type() else { return Ok(0) };
+    let matrix = || layer.weight_matrix::<OPS>(input);
+    let bytes = match weights {
+        WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => {
+            matrix().and_then(|(inputs, outputs)| pack::tensor_bytes::<f32>(inputs, outputs))
         }
-        (Some((inputs, outputs)), Some(WeightType::F16)) => {
-            pack::tensor_bytes::<f16>(inputs, outputs).ok_or(LayerError::TooLarge)
+        WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => {
+            matrix().and_then(|(inputs, outputs)| pack::tensor_bytes::<f16>(inputs, outputs))
         }
-        (Some(_), Some(WeightType::Int8(packing))) => {
-            let sums = layer.sums(input).ok_or(LayerError::TooLarge)?;
-            int8_tensor::bytes(&sums, packing).ok_or(LayerError::TooLarge)
+        WeightType::Int8(packing) if OPS & ops::WEIGHTS_INT8 != 0 => {
+            layer.sums::<OPS>(input).and_then(|sums| int8_tensor::bytes(&sums, packing))
         }
-        (None, Some(_)) => Err(LayerError::TooLarge),
-        (_, None) => Ok(0),
-    }
+        _ => None,
+    };
+    bytes.ok_or(LayerError::TooLarge)
 }
 
 /// Why a layer cannot be.

@@ -53,6 +53,7 @@ extern crate alloc;
 #[allow(unsafe_code)] // the checked casts between plain and aligned bytes
 mod align;
 pub mod blob;
+mod decode;
 mod embed;
 mod error;
 pub mod kernels;

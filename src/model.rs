@@ -1,7 +1,7 @@
 //! A validated view of a blob, and the walk through its layers.
 
 use crate::align::Aligned;
-use crate::blob::{self, PackedTensor, Parsed};
+use crate::blob::{self, Layers, PackedTensor, Parsed};
 use crate::error::{LoadError, RunError};
 use crate::kernels::backend::tile::Inputs;
 use crate::kernels::compiled;
@@ -11,7 +11,7 @@ use crate::kernels::windows::Geometry;
 use crate::kernels::{self, Backend, Panels, Weight};
 use crate::layer::{Activation, ElementType, InputSpec, Layer, Packing, Quantize, Shape, WeightType};
 use crate::ops;
-use crate::plan::{self, Memory, Place, Split, Step, Steps};
+use crate::plan::{self, Memory, Place, Split, Step, Walk};
 
 /// One input of a model: values, or bytes that the model scales by its [`InputSpec`].
 ///
@@ -87,7 +87,7 @@ pub struct LayerInfo {
 /// does not read or write out of bounds, and needs no more scratch memory than it says.
 #[derive(Clone, Debug)]
 pub struct Model<'b, const OPS: u32 = { ops::ALL }> {
-    parsed: Parsed<'b>,
+    parsed: Parsed<'b, OPS>,
     backend: Backend,
 }
 
@@ -115,11 +115,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     /// assert!(matches!(DenseOnly::load_with_ops(b"no model"), Err(LoadError::TooShort { .. })));
     /// ```
     pub fn load_with_ops(blob: &'b [u8]) -> Result<Self, LoadError> {
-        let parsed = blob::parse(blob)?;
-        match parsed.plan.ops & !OPS {
-            0 => Ok(Self { parsed, backend: Backend::best() }),
-            missing => Err(LoadError::UnsupportedOps { missing }),
-        }
+        Ok(Self { parsed: blob::parse(blob)?, backend: Backend::best() })
     }
 
     /// The same model on another backend.
@@ -189,8 +185,8 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     /// The layers, first to last, with their shapes and costs.
     pub fn layers(&self) -> impl Iterator<Item = LayerInfo> + '_ {
-        self.steps().map(|step| {
-            let (inputs, outputs) = step.layer.weight_matrix(step.input).unwrap_or((0, 0));
+        self.walk().steps().map(|step| {
+            let (inputs, outputs) = step.layer.weight_matrix::<OPS>(step.input).unwrap_or((0, 0));
             LayerInfo {
                 layer: step.layer,
                 input: step.input,
@@ -204,7 +200,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     /// The parameters of the layers that have some, in the order of the layers: what [`blob::encode`] takes, but packed.
     pub fn tensors(&self) -> impl Iterator<Item = PackedTensor<'b>> + '_ {
-        self.steps().filter_map(|step| self.tensor(&step))
+        self.walk().steps().filter_map(|step| self.tensor(&step))
     }
 
     /// Runs the model on one input and returns its outputs, which lie in `scratch`.
@@ -292,9 +288,10 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         self.parsed.layers.len() - usize::from(self.ends_with_softmax())
     }
 
-    fn steps(&self) -> impl Iterator<Item = Step> + 'b {
-        // No step is an error: loading took the same walk.
-        Steps::new(self.parsed.input.shape, self.parsed.layers).map_while(Result::ok)
+    /// No step is an error: loading took the same walk.
+    #[inline(always)]
+    fn walk(&self) -> Walk<Layers<'b, OPS>, OPS> {
+        Walk::new(self.parsed.input.shape, self.parsed.layers)
     }
 
     /// `layers` is the number of layers to run: all, or all but the softmax at the end.
@@ -343,14 +340,16 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     #[inline(always)]
     fn execute<'s>(&self, rows: usize, input: Values<'_>, arena: &'s mut [u32], layers: usize) -> Option<&'s [f32]> {
         let (mut place, mut held, mut element) = (Place::Input, 0, ElementType::F32);
-        for step in self.steps().take(layers) {
+        let mut walk = self.walk();
+        for _ in 0..layers {
+            let Some(Ok(step)) = walk.advance() else { break };
             match step.memory {
                 Memory::Untouched => {}
                 Memory::InPlace => {
                     let Split { source, .. } = plan::split(arena, place, held, 0)?;
                     let values = bytemuck::cast_slice_mut(source);
                     let row = (held / rows.max(1)).max(1);
-                    values.chunks_exact_mut(row).for_each(|values| self.overwrite(&step, values));
+                    values.chunks_exact_mut(row).for_each(|values| self.overwrite(step, values));
                 }
                 Memory::Anew => {
                     let made = step.output_words(rows)?;
@@ -364,7 +363,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                         ElementType::F32 => Target::F32(bytemuck::cast_slice_mut(target)),
                         ElementType::Int8 => Target::Int8(bytemuck::cast_slice_mut(target)),
                     };
-                    self.layer(rows, &step, source, workspace, target)?;
+                    self.layer(rows, step, source, workspace, target)?;
                     (place, held, element) = (end, made, step.output_type);
                 }
             }
@@ -501,7 +500,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 for row in 0..rows {
                     let x = x.part(row * tensor.inputs(), tensor.inputs());
                     let out = out.part(row * tensor.outputs(), tensor.outputs());
-                    int8::dense::dense_folded(x, tensor, &epilogue, workspace, out);
+                    int8::dense::dense_folded(x, tensor, &epilogue, workspace, out)?;
                 }
             }
             _ => return None,
@@ -569,8 +568,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 int8::conv2d::conv2d_grouped(self.backend, x.ready()?, geometry, tensor, &epilogue, workspace, out);
             }
             (Layer::Conv2d(conv), Packing::Folded) if OPS & FOLDED == FOLDED => {
-                let geometry = Geometry::new(conv, input, output);
-                int8::conv2d::conv2d_folded(x, geometry, tensor, &epilogue, workspace, out);
+                int8::conv2d::conv2d_folded(x, conv, (input, output), tensor, &epilogue, workspace, out)?;
             }
             (Layer::DepthwiseConv2d(conv), _) if OPS & ops::DEPTHWISE_CONV2D != 0 => {
                 let geometry = Geometry::depthwise(conv, input, output);
@@ -610,26 +608,23 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     #[inline(always)]
     fn tensor(&self, step: &Step) -> Option<PackedTensor<'b>> {
         let weights = step.layer.weight_type()?;
-        let (inputs, outputs) = step.layer.weight_matrix(step.input)?;
         let bytes = self.parsed.weights.get(step.tensor_offset as usize..)?.get(..step.tensor_bytes as usize)?;
-        let (inputs, outputs) = (inputs as usize, outputs as usize);
         match weights {
             WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => {
-                Panels::new(bytes, inputs, outputs).map(PackedTensor::F32)
+                let (inputs, outputs) = step.layer.weight_matrix::<OPS>(step.input)?;
+                Panels::new(bytes, inputs as usize, outputs as usize).map(PackedTensor::F32)
             }
             WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => {
-                Panels::new(bytes, inputs, outputs).map(PackedTensor::F16)
+                let (inputs, outputs) = step.layer.weight_matrix::<OPS>(step.input)?;
+                Panels::new(bytes, inputs as usize, outputs as usize).map(PackedTensor::F16)
             }
-            WeightType::Int8(packing) if OPS & INT8 != 0 => {
-                Int8Tensor::new(bytes, step.layer.sums(step.input)?, packing).map(PackedTensor::Int8)
+            WeightType::Int8(packing) if OPS & ops::WEIGHTS_INT8 != 0 => {
+                Int8Tensor::new(bytes, step.layer.sums::<OPS>(step.input)?, packing).map(PackedTensor::Int8)
             }
             _ => None,
         }
     }
 }
-
-/// Either packing of int8 weights.
-const INT8: u32 = ops::WEIGHTS_INT8_GROUPED | ops::WEIGHTS_INT8_FOLDED;
 
 /// What a layer reads.
 #[derive(Clone, Copy)]

@@ -28,6 +28,8 @@ pub const WEIGHTS_F16: u32 = 1 << 17;
 pub const WEIGHTS_INT8_GROUPED: u32 = 1 << 18;
 /// int8 weights in folded pairs, as microcontrollers like them.
 pub const WEIGHTS_INT8_FOLDED: u32 = 1 << 19;
+/// int8 weights in either packing.
+pub(crate) const WEIGHTS_INT8: u32 = WEIGHTS_INT8_GROUPED | WEIGHTS_INT8_FOLDED;
 
 /// Everything that this version of the library can run.
 pub const ALL: u32 = DENSE

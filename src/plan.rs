@@ -4,6 +4,7 @@
 
 use crate::kernels::int8;
 use crate::layer::{ElementType, Layer, LayerError, Packing, Quantize, Shape, WeightType, tensor_bytes};
+use crate::ops;
 
 /// One layer on the walk.
 #[derive(Clone, Copy, Debug)]
@@ -44,64 +45,74 @@ impl Step {
 
 /// Walks over the layers, from the shape of the input on.
 #[derive(Clone, Debug)]
-pub(crate) struct Steps<I> {
+pub(crate) struct Walk<I, const OPS: u32> {
     layers: I,
+    /// The layer behind the one that the walk has come to.
     next: Option<Layer>,
+    /// The walk has come to this one. Before the first one it is a stand-in that makes the input.
+    step: Step,
     first: bool,
-    shape: Shape,
-    element: ElementType,
-    quantize: Option<Quantize>,
-    tensor_offset: u32,
 }
 
-impl<I: Iterator<Item = Layer>> Steps<I> {
+impl<I: Iterator<Item = Layer>, const OPS: u32> Walk<I, OPS> {
+    #[inline(always)]
     pub(crate) fn new(input: Shape, mut layers: I) -> Self {
         let next = layers.next();
-        let element = ElementType::F32;
-        Self { layers, next, first: true, shape: input, element, quantize: None, tensor_offset: 0 }
+        let step = Step {
+            layer: Layer::Softmax,
+            input,
+            output: input,
+            output_type: ElementType::F32,
+            memory: Memory::Untouched,
+            quantize: None,
+            tensor_offset: 0,
+            tensor_bytes: 0,
+            workspace: 0,
+        };
+        Self { layers, next, step, first: true }
     }
 
-    fn step(&mut self, layer: Layer) -> Result<Step, LayerError> {
+    /// Goes on to the next layer; `None` behind the last.
+    //
+    // The step stays where it is: moving it about would be more code than making it.
+    #[inline(never)]
+    pub(crate) fn advance(&mut self) -> Option<Result<&Step, LayerError>> {
+        let layer = self.next.take()?;
         self.next = self.layers.next();
-        match layer {
-            Layer::Softmax if self.first || self.next.is_some() => return Err(LayerError::SoftmaxMisplaced),
-            Layer::Quantize(_) if !self.first => return Err(LayerError::QuantizeMisplaced),
-            _ => {}
-        }
-        let last = matches!(self.next, None | Some(Layer::Softmax));
-        let quantize = self.quantize.take();
-        let memory = match layer {
+        Some(self.enter(layer).map(|()| &self.step))
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, layer: Layer) -> Result<(), LayerError> {
+        let (first, last) = (self.first, matches!(self.next, None | Some(Layer::Softmax)));
+        self.first = false;
+        let step = &mut self.step;
+        step.input = step.output;
+        step.quantize = match step.layer {
+            Layer::Quantize(how) if step.memory == Memory::Untouched => Some(how),
+            _ => None,
+        };
+        step.memory = match layer {
+            Layer::Softmax if first || self.next.is_some() => return Err(LayerError::SoftmaxMisplaced),
             Layer::Softmax => Memory::InPlace,
-            Layer::Quantize(how) if self.next.as_ref().is_some_and(quantizes_on_the_way) => {
-                self.quantize = Some(how);
-                Memory::Untouched
-            }
+            Layer::Quantize(_) if !first => return Err(LayerError::QuantizeMisplaced),
+            Layer::Quantize(_) if self.next.as_ref().is_some_and(quantizes_on_the_way) => Memory::Untouched,
             _ => Memory::Anew,
         };
-        let step = Step {
-            layer,
-            input: self.shape,
-            output: layer.output(self.shape)?,
-            output_type: layer.output_type(self.element, last)?,
-            memory,
-            quantize,
-            tensor_offset: self.tensor_offset,
-            tensor_bytes: tensor_bytes(&layer, self.shape)?,
-            workspace: workspace(&layer, self.shape, quantize.is_some()).ok_or(LayerError::TooLarge)?,
-        };
-        self.first = false;
-        self.shape = step.output;
-        self.element = step.output_type;
-        self.tensor_offset = step.tensor_offset.checked_add(step.tensor_bytes).ok_or(LayerError::TooLarge)?;
-        Ok(step)
+        step.layer = layer;
+        step.output = layer.output_within::<OPS>(step.input)?;
+        step.output_type = layer.output_type(step.output_type, last)?;
+        step.tensor_offset = step.tensor_offset.checked_add(step.tensor_bytes).ok_or(LayerError::TooLarge)?;
+        step.tensor_bytes = tensor_bytes::<OPS>(&step.layer, step.input)?;
+        step.tensor_offset.checked_add(step.tensor_bytes).ok_or(LayerError::TooLarge)?;
+        let workspace = workspace::<OPS>(&step.layer, step.input, step.quantize.is_some());
+        step.workspace = workspace.ok_or(LayerError::TooLarge)?;
+        Ok(())
     }
-}
 
-impl<I: Iterator<Item = Layer>> Iterator for Steps<I> {
-    type Item = Result<Step, LayerError>;
-    fn next(&mut self) -> Option<Self::Item> {
-        let layer = self.next.take()?;
-        Some(self.step(layer))
+    /// The layers one by one; the walk ends at an error.
+    pub(crate) fn steps(mut self) -> impl Iterator<Item = Step> {
+        core::iter::from_fn(move || self.advance()?.ok().copied())
     }
 }
 
@@ -112,15 +123,17 @@ fn quantizes_on_the_way(layer: &Layer) -> bool {
 }
 
 /// Four-byte words of workspace that a layer needs beside its input and its outputs.
-fn workspace(layer: &Layer, input: Shape, quantized: bool) -> Option<u32> {
+fn workspace<const OPS: u32>(layer: &Layer, input: Shape, quantized: bool) -> Option<u32> {
+    const GROUPED: u32 = ops::WEIGHTS_INT8_GROUPED | ops::CONV2D;
+    const FOLDED: u32 = ops::WEIGHTS_INT8_FOLDED | ops::CONV2D;
     match (layer, layer.weight_type()) {
-        (Layer::Dense(_), Some(WeightType::Int8(Packing::Folded))) => {
-            Some(int8::dense::folded_workspace(input.elements()?))
+        (Layer::Dense(dense), Some(WeightType::Int8(Packing::Folded))) if OPS & ops::WEIGHTS_INT8_FOLDED != 0 => {
+            Some(int8::dense::folded_workspace(input.elements()?, dense.outputs.into()))
         }
-        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Folded))) => {
+        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Folded))) if OPS & FOLDED == FOLDED => {
             int8::conv2d::folded_workspace(conv, input, quantized)
         }
-        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Grouped))) => {
+        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Grouped))) if OPS & GROUPED == GROUPED => {
             Some(int8::conv2d::grouped_workspace(conv, input))
         }
         _ => Some(0),
@@ -147,12 +160,15 @@ pub(crate) enum PlanError {
 }
 
 impl Plan {
-    pub(crate) fn new(input: Shape, layers: impl Iterator<Item = Layer>) -> Result<Self, PlanError> {
+    /// The plan for layers that are in `OPS`.
+    pub(crate) fn new<const OPS: u32>(input: Shape, layers: impl Iterator<Item = Layer>) -> Result<Self, PlanError> {
         let input_len = input.elements().ok_or(PlanError::Input)?;
         let mut plan = Self { input_len, output_len: input_len, scratch_bytes: 0, weight_bytes: 0, ops: 0 };
         // The input stays where the caller has it, so the first layer needs room for its output only.
         let mut held = 0;
-        for (index, step) in Steps::new(input, layers).enumerate() {
+        let mut walk = Walk::<_, OPS>::new(input, layers);
+        let mut index = 0;
+        while let Some(step) = walk.advance() {
             let step = step.map_err(|error| PlanError::Layer(index, error))?;
             let too_large = PlanError::Layer(index, LayerError::TooLarge);
             let made = step.output_words(1).ok_or(too_large)? as u32;
@@ -168,6 +184,7 @@ impl Plan {
             if step.memory == Memory::Anew {
                 held = made;
             }
+            index += 1;
         }
         Ok(plan)
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::network::{INT8_OPS, conv, dense, dense_model, depthwise, every_layer, input, max_pool};
+use common::network::{INT8_OPS, Network, conv, dense, dense_model, depthwise, every_layer, input, max_pool};
 use common::raw::{RawBlob, field, layer_bytes, reseal, reseal_checksum, set_word, word};
 use common::{run, run_everywhere};
 use thumbnet::blob::{self, MAX_LABEL_BYTES, ModelSpec, PREFIX_BYTES, Tensors};
@@ -75,6 +75,26 @@ fn damaged_files_are_told_from_misplaced_ones() {
     buffer[3..3 + blob.len()].copy_from_slice(&blob);
     let message = "the model starts 3 bytes behind a 64-byte boundary; put it into an `Aligned`";
     assert_refused(&buffer[3..3 + blob.len()], LoadError::Misaligned { off_by: 3 }, message);
+}
+
+#[test]
+fn labels_are_utf8_or_refused() {
+    let network = Network::random(input(1, 1, 2), &[dense(1, Activation::None)], 1);
+    let mut raw = RawBlob::of(&network);
+    let mut rng = fastrand::Rng::with_seed(9);
+    // Bytes at which the rules change are drawn more often.
+    let edges =
+        [0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xec, 0xed, 0xee, 0xef, 0xf0];
+    let edges = [&edges[..], &[0xf1, 0xf3, 0xf4, 0xf5, 0xff, b'a']].concat();
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..20_000 {
+        let byte = |_| if rng.u8(..) < 200 { edges[rng.usize(..edges.len())] } else { rng.u8(..) };
+        raw.labels = (0..fastrand::usize(1..=5)).map(byte).filter(|byte| *byte != b'\n').chain([b'z']).collect();
+        let loads = Model::load(&raw.write()).is_ok();
+        assert_eq!(loads, std::str::from_utf8(&raw.labels).is_ok(), "{:02x?}", raw.labels);
+        if loads { good += 1 } else { bad += 1 }
+    }
+    assert!(good > 1000 && bad > 1000, "{good} valid and {bad} invalid labels");
 }
 
 #[test]

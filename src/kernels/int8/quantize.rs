@@ -12,14 +12,6 @@ pub(crate) enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Int8(values) => values.len(),
-            Self::Bytes(values, _) => values.len(),
-            Self::F32(values, _) => values.len(),
-        }
-    }
-
     /// The values from `first` on, at most `len`.
     pub(crate) fn part(&self, first: usize, len: usize) -> Self {
         fn part<T>(values: &[T], first: usize, len: usize) -> &[T] {
@@ -49,11 +41,17 @@ impl<'a> Source<'a> {
             out.iter_mut().zip(from).for_each(|(to, value)| *to = quantize(*value));
         }
         match self {
-            Self::Int8(values) => copy(values, first, out, |value| value),
+            Self::Int8(values) => copy(values, first, out, at_least_smallest),
             Self::Bytes(values, quantize) => copy(values, first, out, |byte| quantize_byte(quantize, byte)),
             Self::F32(values, quantize) => copy(values, first, out, |value| quantize_value(quantize, value)),
         }
     }
+}
+
+/// An activation as it is: there are none below -127. (Plain copies would link a general `memcpy`, which is large.)
+#[inline(always)]
+pub(crate) fn at_least_smallest(value: i8) -> i8 {
+    value.max(-127)
 }
 
 #[inline(always)]
