@@ -352,7 +352,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                     values.chunks_exact_mut(row).for_each(|values| self.overwrite(step, values));
                 }
                 Memory::Anew => {
-                    let made = step.output_words(rows)?;
+                    let made = step.output_words(rows);
                     let Split { source, workspace, target, end } = plan::split(arena, place, held, made)?;
                     let source = match (place, element) {
                         (Place::Input, _) => input,
@@ -389,15 +389,16 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         workspace: &mut [u32],
         mut target: Target<'_>,
     ) -> Option<()> {
-        let (read, made) = (step.input.elements()? as usize, step.output.elements()? as usize);
+        let (read, made) = (step.read as usize, step.made as usize);
         if let Layer::Dense(dense) = step.layer {
-            let target = target.part(0, rows * made);
-            let (source, _) = source.split_at(rows * read);
             return if OPS & ops::DENSE != 0 {
                 self.dense(rows, step, dense.activation, source, workspace, target)
             } else {
                 None
             };
+        }
+        if rows == 1 {
+            return self.image_layer(step, source, workspace, target);
         }
         for row in 0..rows {
             let (image, others) = source.split_at(read);
@@ -431,7 +432,8 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 }
                 Some(())
             }
-            Layer::Quantize(quantize) if OPS & ops::QUANTIZE != 0 => {
+            // Folded weights of a first layer quantise on the way.
+            Layer::Quantize(quantize) if OPS & ops::QUANTIZE != 0 && OPS & QUANTIZED_FIRST != 0 => {
                 let Target::Int8(out) = out else { return None };
                 x.quantized(Some(quantize))?.read(0, out);
                 Some(())
@@ -495,6 +497,9 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         match tensor.packing() {
             Packing::Grouped if OPS & ops::WEIGHTS_INT8_GROUPED != 0 => {
                 int8::dense::dense_grouped(self.backend, x.ready()?, tensor, &epilogue, out);
+            }
+            Packing::Folded if OPS & ops::WEIGHTS_INT8_FOLDED != 0 && rows == 1 => {
+                int8::dense::dense_folded(x, tensor, &epilogue, workspace, out)?;
             }
             Packing::Folded if OPS & ops::WEIGHTS_INT8_FOLDED != 0 => {
                 for row in 0..rows {
@@ -625,6 +630,9 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         }
     }
 }
+
+/// What may come behind a quantisation that is a step of its own.
+const QUANTIZED_FIRST: u32 = ops::WEIGHTS_INT8_GROUPED | ops::DEPTHWISE_CONV2D | ops::MAX_POOL2D;
 
 /// What a layer reads.
 #[derive(Clone, Copy)]

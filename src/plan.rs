@@ -12,6 +12,9 @@ pub(crate) struct Step {
     pub(crate) layer: Layer,
     pub(crate) input: Shape,
     pub(crate) output: Shape,
+    /// How many values the input and the output have.
+    pub(crate) read: u32,
+    pub(crate) made: u32,
     /// The type of the values that the layer makes.
     pub(crate) output_type: ElementType,
     pub(crate) memory: Memory,
@@ -38,8 +41,9 @@ pub(crate) enum Memory {
 
 impl Step {
     /// Four-byte words of memory for the outputs of `rows` inputs.
-    pub(crate) fn output_words(&self, rows: usize) -> Option<usize> {
-        Some((self.output.elements()? as usize * rows * self.output_type.bytes() as usize).div_ceil(4))
+    #[inline(always)]
+    pub(crate) fn output_words(&self, rows: usize) -> usize {
+        (self.made as usize * rows * self.output_type.bytes() as usize).div_ceil(4)
     }
 }
 
@@ -55,13 +59,15 @@ pub(crate) struct Walk<I, const OPS: u32> {
 }
 
 impl<I: Iterator<Item = Layer>, const OPS: u32> Walk<I, OPS> {
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn new(input: Shape, mut layers: I) -> Self {
         let next = layers.next();
         let step = Step {
             layer: Layer::Softmax,
             input,
             output: input,
+            read: 0,
+            made: input.elements().unwrap_or(0),
             output_type: ElementType::F32,
             memory: Memory::Untouched,
             quantize: None,
@@ -101,6 +107,8 @@ impl<I: Iterator<Item = Layer>, const OPS: u32> Walk<I, OPS> {
         };
         step.layer = layer;
         step.output = layer.output_within::<OPS>(step.input)?;
+        step.read = step.made;
+        step.made = step.output.elements().ok_or(LayerError::TooLarge)?;
         step.output_type = layer.output_type(step.output_type, last)?;
         step.tensor_offset = step.tensor_offset.checked_add(step.tensor_bytes).ok_or(LayerError::TooLarge)?;
         step.tensor_bytes = tensor_bytes::<OPS>(&step.layer, step.input)?;
@@ -171,7 +179,7 @@ impl Plan {
         while let Some(step) = walk.advance() {
             let step = step.map_err(|error| PlanError::Layer(index, error))?;
             let too_large = PlanError::Layer(index, LayerError::TooLarge);
-            let made = step.output_words(1).ok_or(too_large)? as u32;
+            let made = step.output_words(1) as u32;
             // At most 2 * MAX_ELEMENTS words, and the workspace.
             let words = match step.memory {
                 Memory::Anew => (held + made).checked_add(step.workspace).ok_or(too_large)?,
@@ -180,7 +188,7 @@ impl Plan {
             plan.scratch_bytes = plan.scratch_bytes.max(words.checked_mul(4).ok_or(too_large)?);
             plan.weight_bytes = step.tensor_offset + step.tensor_bytes;
             plan.ops |= step.layer.ops();
-            plan.output_len = step.output.elements().ok_or(too_large)?;
+            plan.output_len = step.made;
             if step.memory == Memory::Anew {
                 held = made;
             }

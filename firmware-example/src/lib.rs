@@ -1,7 +1,9 @@
-//! What the two programs of this folder stand on: [`digits_file`] is read by `digits` and written by the repository's
-//! `xtask`; [`instructions`] and [`stack`] measure.
+//! What the programs of this folder stand on: [`digits_file`] is read by `digits` and written by the repository's `xtask`;
+//! [`machine`] and [`stack`] measure; [`cmsdk_uart`] is what `device` is spoken to over.
 #![no_std]
 
+#[cfg(target_arch = "arm")]
+pub mod cmsdk_uart;
 pub mod digits_file;
-pub mod instructions;
+pub mod machine;
 pub mod stack;

@@ -65,6 +65,14 @@ pub enum Error {
         /// The training loss: infinite or not a number.
         loss: f64,
     },
+    /// A device could not be reached, or did not do what it was asked to.
+    #[error("{port}: {problem}")]
+    Device {
+        /// The port as the user named it.
+        port: String,
+        /// What was asked, and what came of it.
+        problem: String,
+    },
     /// An option of the command line asks for something that does not exist.
     #[error("{0}")]
     Option(String),

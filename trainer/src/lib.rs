@@ -6,6 +6,7 @@
 pub mod batches;
 pub mod convert;
 pub mod data;
+pub mod device;
 mod elementwise;
 pub mod error;
 pub mod evaluate;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use process_wrap::std::CommandWrap;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::thread::sleep;
@@ -61,8 +62,19 @@ pub(crate) fn run_within(limit: Duration, mut command: Command) -> Result<ExitSt
     }
 }
 
+/// Like [`run_within`], but keeps what the command writes to its standard output.
+pub(crate) fn output_within(limit: Duration, mut command: Command) -> Result<(ExitStatus, String)> {
+    let mut file = tempfile::tempfile()?;
+    command.stdout(file.try_clone()?);
+    let status = run_within(limit, command);
+    let mut output = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut output)?;
+    Ok((status.with_context(|| output.clone())?, output))
+}
+
 /// Prints the command as one would type it in the root of the repository, and returns that.
-fn show(command: &Command) -> String {
+pub(crate) fn show(command: &Command) -> String {
     let mut words = Vec::new();
     if let Some(folder) = command.get_current_dir().and_then(|folder| folder.strip_prefix(root()).ok())
         && folder != Path::new("")

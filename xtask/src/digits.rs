@@ -1,41 +1,66 @@
-//! Makes `firmware-example/assets/MODEL.bin`: test digits, and what the core makes of them on this machine.
+//! The models that the firmware can include, and `firmware-example/assets/MODEL.bin`: test digits, and what the core makes
+//! of them on this machine.
 
 use crate::command;
 use crate::digits_file::{CLASSES, Digit, PIXELS};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use thumbnet::layer::WeightType;
 use thumbnet::{AlignedBuf, Model};
-use thumbnet_trainer::{data::mnist, output};
+use thumbnet_trainer::recipe::Recipe;
+use thumbnet_trainer::{convert::convert, data::mnist, export::export, output, train::train};
 
-/// The first so many images of the test set go into the file.
-const DIGITS: usize = 100;
+/// The models in `models`, each named after its recipe; there is a `-int8` one beside each.
+pub(crate) const TRAINED: [&str; 3] = ["digits", "s1-fixed", "cnn-8-16"];
 
-/// The file of a model that the firmware can include.
-fn model_path(name: &str) -> PathBuf {
-    command::root().join("models").join(name).with_extension("tnet")
-}
+/// The model that `small.toml` describes; it is trained when it is asked for.
+pub(crate) const SMALL: &str = "small";
+
+/// Models made from another one when they are asked for: name, origin, and how the weights are stored.
+const CONVERTED: [(&str, &str, WeightType); 1] = [("small-f16", SMALL, WeightType::F16)];
 
 /// The bytes of a model that the firmware can include.
 pub(crate) fn read_model(name: &str) -> Result<AlignedBuf> {
-    let path = model_path(name);
+    if name == SMALL {
+        return train_small();
+    }
+    if let Some((_, origin, weights)) = CONVERTED.into_iter().find(|(converted, ..)| *converted == name) {
+        let origin = read_model(origin)?;
+        return convert(&Model::load(&origin)?, weights).map_err(|problem| anyhow!("{name}: {problem}"));
+    }
+    let path = command::root().join("models").join(name).with_extension("tnet");
     let bytes = fs::read(&path).with_context(|| format!("{}: models/README.md says how it is made", path.display()))?;
     Ok(AlignedBuf::from_bytes(&bytes))
 }
 
-/// Writes the file of a model anew.
-pub(crate) fn make_file(name: &str) -> Result<()> {
-    let (blob, model_path) = (read_model(name)?, model_path(name));
-    let model = Model::load(&blob).with_context(|| model_path.display().to_string())?;
+/// Trains [`SMALL`], once: that takes about a second.
+fn train_small() -> Result<AlignedBuf> {
+    static TRAINED: OnceLock<AlignedBuf> = OnceLock::new();
+    if let Some(model) = TRAINED.get() {
+        return Ok(model.clone());
+    }
+    let recipe = Recipe::parse(SMALL, include_str!("small.toml"))?;
+    let folder = command::root().join("data/mnist");
+    let trained = train(&recipe, &mnist::training(&folder)?, &mnist::test(&folder)?, &mut ())?;
+    let model = export(&trained.network, recipe.loss, &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"])?;
+    Ok(TRAINED.get_or_init(|| model).clone())
+}
+
+/// Writes what the firmware needs to run a model on the first `count` test images: the digits file, and the model itself if
+/// it is not in `models`.
+pub(crate) fn make_file(name: &str, count: usize) -> Result<()> {
+    let blob = read_model(name)?;
+    let model = Model::load(&blob).with_context(|| name.to_owned())?;
     ensure!(
         model.input_len() == PIXELS && model.output_len() == CLASSES,
-        "{}: {} inputs and {} outputs, but the firmware is written for {PIXELS} and {CLASSES}",
-        model_path.display(),
+        "{name}: {} inputs and {} outputs, but the firmware is written for {PIXELS} and {CLASSES}",
         model.input_len(),
         model.output_len()
     );
     let mut images = mnist::test(&command::root().join("data/mnist"))?;
-    images.truncate(DIGITS);
+    images.truncate(count);
     let mut scratch = AlignedBuf::zeroed(model.scratch_bytes());
     let digits = (0..images.len()).map(|index| {
         let pixels = images.image(index);
@@ -44,9 +69,25 @@ pub(crate) fn make_file(name: &str) -> Result<()> {
         Ok(Digit { label: images.labels[index], prediction: prediction.try_into()?, logits, pixels })
     });
     let digits = digits.collect::<Result<Vec<_>>>()?;
-    let path = command::firmware().join("assets").join(name).with_extension("bin");
+    let path = path(name);
     fs::create_dir_all(path.parent().expect("a file is in a folder"))?;
-    output::replace(&path, &postcard::to_stdvec(&digits)?)?;
+    if !TRAINED.contains(&name) {
+        replace(&path.with_extension("tnet"), &blob)?;
+    }
+    replace(&path, &postcard::to_stdvec(&digits)?)?;
     println!("{}: {} digits, and the desktop's results for them", path.display(), digits.len());
     Ok(())
+}
+
+/// The digits file of a model.
+pub(crate) fn path(name: &str) -> PathBuf {
+    command::firmware().join("assets").join(name).with_extension("bin")
+}
+
+/// Replaces a file, unless it has these contents already: then nothing has to be built anew.
+fn replace(path: &Path, contents: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == contents) {
+        return Ok(());
+    }
+    Ok(output::replace(path, contents)?)
 }

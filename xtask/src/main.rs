@@ -3,6 +3,7 @@
 mod board;
 mod command;
 mod count;
+mod device;
 mod digits;
 mod firmware;
 mod notebooks;
@@ -42,8 +43,15 @@ enum Chore {
         #[arg(default_value = "")]
         name: String,
     },
-    /// Classify 100 test digits on an emulated Cortex-M4F; the exit code is the firmware's.
-    Firmware,
+    /// Classify test digits on an emulated Cortex-M4F; the exit code is the firmware's.
+    Firmware {
+        /// On every machine of the matrix, from a Cortex-M0 to a RISC-V, with a model that fits it; prints a line for each.
+        #[arg(long)]
+        all: bool,
+        /// So many test digits [default: 100, with --all 20]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+        images: Option<u16>,
+    },
     /// Count the instructions and estimate the cycles that an inference takes on a Cortex-M, beside those of other libraries.
     Count {
         /// Print JSON instead of a table.
@@ -77,7 +85,12 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test { name } => Ok(test::run(&name)),
-        Chore::Firmware => firmware::run().map(ExitCode::from),
+        Chore::Firmware { all: false, images } => {
+            firmware::run(images.map_or(firmware::IMAGES, usize::from)).map(ExitCode::from)
+        }
+        Chore::Firmware { all: true, images } => {
+            firmware::run_matrix(images.map_or(firmware::MATRIX_IMAGES, usize::from)).map(|()| ExitCode::SUCCESS)
+        }
         Chore::Count { json, only } => count::run(json, &only).map(|()| ExitCode::SUCCESS),
         Chore::Size => size::run().map(|()| ExitCode::SUCCESS),
         Chore::Notebooks { time } => {
@@ -92,11 +105,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// The recipes whose models are in models/, as f32 and as int8.
-const MODELS: [&str; 3] = ["digits", "s1-fixed", "cnn-8-16"];
-
 fn train_models() -> anyhow::Result<()> {
-    MODELS.iter().try_for_each(|recipe| {
+    digits::TRAINED.iter().try_for_each(|recipe| {
         let model = format!("models/{recipe}.tnet");
         let run = |arguments: &str| {
             let trainer = format!("run --release --package thumbnet-trainer -- {arguments}");

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check of the repository.
 
 use crate::report::Report;
-use crate::{board, command, count, digits, firmware, portable, toolchain, workloads};
+use crate::{board, command, count, device, digits, firmware, portable, toolchain, workloads};
 use anyhow::{Result, ensure};
 use std::process::{Command, ExitCode};
 
@@ -22,6 +22,8 @@ const STEPS: &[Check] = &[
     ("size of the published crate", package_size),
     ("lints of the firmware", firmware_lints),
     ("firmware in QEMU", firmware_in_qemu),
+    ("firmware on every machine", || firmware::run_matrix(firmware::MATRIX_IMAGES)),
+    ("device over the UART in QEMU", device::over_the_uart),
     ("kernels in QEMU", firmware::compare_kernels),
     ("instruction counts", instruction_counts),
     ("board: no panic is reachable", board::no_panic_is_reachable),
@@ -90,11 +92,12 @@ fn package_size() -> Result<()> {
 }
 
 fn firmware_lints() -> Result<()> {
-    firmware::MODELS.iter().try_for_each(|(model, _)| digits::make_file(model))?;
+    digits::make_file("digits", firmware::IMAGES)?;
     let workload = &workloads::ALL[0];
     workload.write()?;
-    let bins = ["digits", "board", "count", "kernels"].map(|bin| (firmware::TARGET, bin));
-    for (target, bin) in bins.into_iter().chain([("thumbv6m-none-eabi", "board")]) {
+    let bins = ["digits", "board", "count", "kernels", "device"].map(|bin| (firmware::TARGET, bin));
+    let others = [("thumbv6m-none-eabi", "board"), ("riscv32imc-unknown-none-elf", "digits")];
+    for (target, bin) in bins.into_iter().chain(others) {
         toolchain::require_target(target)?;
         let mut clippy = firmware::cargo();
         clippy.args(["clippy", "--lib", "--bin", bin, "--target", target, "--", "-D", "warnings"]);
@@ -114,7 +117,7 @@ fn instruction_counts() -> Result<()> {
 }
 
 fn firmware_in_qemu() -> Result<()> {
-    let code = firmware::run()?;
+    let code = firmware::run(firmware::IMAGES)?;
     ensure!(code == 0, "the firmware's exit code is {code}");
     Ok(())
 }

@@ -6,8 +6,7 @@
 #![no_main]
 
 use cortex_m_rt::entry;
-use cortex_m_semihosting::{debug, hprintln};
-use panic_semihosting as _;
+use semihosting::{println, process};
 use thumbnet::blob::{self, ModelSpec, Tensors};
 use thumbnet::kernels::{self, Backend, Panels, pack};
 use thumbnet::layer::{Activation, Conv2d, InputSpec, Layer, Padding, Shape, WeightType};
@@ -54,10 +53,8 @@ fn main() -> ! {
     for _ in 0..CONVOLUTIONS {
         tell(convolution(MEMORY, &mut random));
     }
-    hprintln!("{} outputs compared with plain loops, {} differ", compared, different);
-    loop {
-        debug::exit(if compared > 0 && different == 0 { debug::EXIT_SUCCESS } else { debug::EXIT_FAILURE });
-    }
+    println!("{} outputs compared with plain loops, {} differ", compared, different);
+    process::exit(if compared > 0 && different == 0 { 0 } else { 1 })
 }
 
 /// Memory for one layer.

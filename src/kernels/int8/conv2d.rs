@@ -73,7 +73,9 @@ impl Rows<'_> {
         let len = (inside.end - inside.start).max(0) as usize * geometry.channels;
         let within = row + ky >= 0 && row + ky < geometry.height;
         if !within || len < run.len() {
-            run.fill(0);
+            // (As of `folded::clear`.)
+            let zero = core::hint::black_box(0);
+            run.iter_mut().for_each(|value| *value = zero);
         }
         if within {
             let start = geometry.index_of([row + ky - self.first, column + inside.start]);
@@ -188,7 +190,7 @@ impl Folded<'_> {
 fn pool_in_parts(windows: Windows<'_>, weights: &[folded::Weights], sums: &mut [[i32; folded::PANEL]]) -> Option<()> {
     let (largest, sums) = sums.split_at_mut(sums.len() / 2);
     for window in 0..windows.count {
-        sums.as_flattened_mut().fill(0);
+        folded::clear(sums);
         let x = windows.x.get(window * windows.step..)?.get(..windows.groups)?;
         for (part, x) in x.chunks(GROUPS_AT_A_TIME).enumerate() {
             let panels = Panels { weights: weights.get(part * GROUPS_AT_A_TIME..)?, stride: windows.groups };

@@ -32,7 +32,7 @@ pub(crate) fn dense_folded(
     let groups = tensor.inputs().div_ceil(4);
     let (sums, workspace) = workspace.split_at_mut_checked(tensor.outputs().div_ceil(4) * 4)?;
     let (sums, _) = bytemuck::cast_slice_mut::<_, i32>(sums).as_chunks_mut();
-    sums.as_flattened_mut().fill(0);
+    folded::clear(sums);
     let mut first = 0;
     while first < groups {
         let count = GROUPS.min(groups - first);

@@ -68,7 +68,8 @@ pub(crate) fn bytes(sums: &Sums, packing: Packing) -> Option<u32> {
 /// An int8 tensor whose length is known to fit its shape.
 #[derive(Clone, Copy, Debug)]
 pub struct Int8Tensor<'a> {
-    weights: &'a [i8],
+    /// The weights, and what fills them up to whole words.
+    weights: &'a [u32],
     bias: &'a [i32],
     parameters: &'a [Parameter],
     packing: Packing,
@@ -83,10 +84,11 @@ impl<'a> Int8Tensor<'a> {
         if tensor.len() != len {
             return None;
         }
-        let words = sums.outputs as usize * 4;
-        let weights = bytemuck::cast_slice(tensor.get(..sums.weight_bytes(packing)? as usize)?);
-        let bias = bytemuck::try_cast_slice(tensor.get(bias..)?.get(..words)?).ok()?;
-        let parameters = bytemuck::try_cast_slice(tensor.get(parameters..)?.get(..words)?).ok()?;
+        let words: &[u32] = bytemuck::try_cast_slice(tensor).ok()?;
+        let outputs = sums.outputs as usize;
+        let weights = words.get(..bias / 4)?;
+        let bias = bytemuck::cast_slice(words.get(bias / 4..)?.get(..outputs)?);
+        let parameters = bytemuck::cast_slice(words.get(parameters / 4..)?.get(..outputs)?);
         Some(Self { weights, bias, parameters, packing, sums })
     }
 
@@ -120,7 +122,7 @@ impl<'a> Int8Tensor<'a> {
         if input >= self.inputs() || output >= self.outputs() {
             return None;
         }
-        let at = |byte: usize| self.weights.get(byte).copied();
+        let at = |byte: usize| self.weights().get(byte).copied();
         match self.sums.place(self.packing, input, output)? {
             Place::Plain(byte) | Place::Lower(byte) => at(byte),
             Place::Upper(byte) => Some(at(byte)?.wrapping_add(i8::from(at(byte - 1)? < 0))),
@@ -137,14 +139,14 @@ impl<'a> Int8Tensor<'a> {
     }
 
     /// The groups of all panels of folded weights.
-    pub(crate) fn folded_weights(&self) -> &'a [folded::Weights] {
-        // A tensor begins at a multiple of four bytes.
-        bytemuck::try_cast_slice(self.weights).unwrap_or_default()
+    pub(crate) const fn folded_weights(&self) -> &'a [folded::Weights] {
+        let (weights, _) = self.weights.as_chunks();
+        weights
     }
 
     /// All weights, as they lie.
-    pub(crate) const fn weights(&self) -> &'a [i8] {
-        self.weights
+    pub(crate) fn weights(&self) -> &'a [i8] {
+        bytemuck::cast_slice(self.weights)
     }
 }
 

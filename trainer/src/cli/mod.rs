@@ -2,6 +2,7 @@
 
 mod bench;
 mod convert;
+mod device;
 mod eval;
 mod inspect;
 mod predict;
@@ -33,6 +34,7 @@ enum Command {
     Inspect(inspect::Args),
     Bench(bench::Args),
     Convert(convert::Args),
+    Device(device::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -45,6 +47,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Device(args) => device::run(&args),
     }
 }
 

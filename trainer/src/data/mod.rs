@@ -36,7 +36,7 @@ impl Images {
     /// Keeps the first `count` images (all of them if there are fewer).
     pub fn truncate(&mut self, count: usize) {
         self.labels.truncate(count);
-        self.pixels.truncate(count * self.rows * self.columns);
+        self.pixels.truncate(self.len() * self.rows * self.columns);
     }
 
     /// Writes the images named by `indices` to `output` (`[indices.len(), rows, columns]`) as `pixel / 255`, each
@@ -59,6 +59,8 @@ mod tests {
         let mut output = [9.0; 4];
         images.load(&[2, 0], &mut output);
         assert_eq!(output, [(1.0f64 / 255.0) as f32, (2.0f64 / 255.0) as f32, 0.0, 0.2]);
+        images.truncate(usize::MAX);
+        assert_eq!((images.len(), images.pixels.len()), (3, 6));
         images.truncate(2);
         assert_eq!((images.len(), images.pixels.len()), (2, 4));
     }

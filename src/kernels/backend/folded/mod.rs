@@ -70,6 +70,14 @@ pub(crate) struct Panels<'a> {
     pub(crate) stride: usize,
 }
 
+/// Makes sums 0.
+#[inline(always)]
+pub(crate) fn clear(sums: &mut [[i32; PANEL]]) {
+    // A 0 that the compiler does not know: it would link a general `memset`, which is large, for these few words.
+    let zero = core::hint::black_box(0);
+    sums.iter_mut().for_each(|sums| *sums = [zero; PANEL]);
+}
+
 /// What becomes of the products of a window.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
