@@ -105,9 +105,71 @@ pub(crate) fn sigmoid_slope(output: &[f32], gradient: &mut [f32]) {
     }
 }
 
+/// The largest int8 weight or activation, in steps.
+pub(crate) const LARGEST_INT8: f32 = 127.0;
+
+/// Rounds to a multiple of `step`, at most 127 of them on either side of zero: the int8 activations of the core.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(crate) fn round_to_steps(input: &[f32], step: f32, output: &mut [f32]) {
+    for (rounded, &value) in output.iter_mut().zip(input) {
+        *rounded = (value / step + 0.5).floor().clamp(-LARGEST_INT8, LARGEST_INT8) * step;
+    }
+}
+
+/// Takes over the gradient where [`round_to_steps`] did not clip its input, as if it had not rounded either.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(crate) fn unclipped(input: &[f32], step: f32, output_gradient: &[f32], input_gradient: &mut [f32]) {
+    let largest = LARGEST_INT8 * step;
+    for ((slope, &above), &value) in input_gradient.iter_mut().zip(output_gradient).zip(input) {
+        *slope = if value.abs() <= largest { above } else { 0.0 };
+    }
+}
+
+/// Rounds `weights` (`[inputs, steps.len()]`) to int8 as the core does when it writes a model: the largest of each output is
+/// 127 steps, and halves are rounded away from zero. `steps` is where the value of each output's step goes.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(crate) fn round_weights(weights: &[f32], steps: &mut [f32], rounded: &mut [f32]) {
+    steps.fill(0.0);
+    for row in weights.chunks_exact(steps.len()) {
+        for (largest, &weight) in steps.iter_mut().zip(row) {
+            *largest = if weight.abs() > *largest { weight.abs() } else { *largest };
+        }
+    }
+    // Without any weight but zeros any step will do.
+    steps.iter_mut().for_each(|step| *step = if *step > 0.0 { *step / LARGEST_INT8 } else { 1.0 });
+    for (row, rounded) in weights.chunks_exact(steps.len()).zip(rounded.chunks_exact_mut(steps.len())) {
+        for ((rounded, &weight), &step) in rounded.iter_mut().zip(row).zip(steps.iter()) {
+            let count = weight / step;
+            *rounded = (count + 0.5f32.copysign(count)).trunc() * step;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_rounded_to_steps_and_gradients_pass_where_nothing_is_clipped() {
+        let values = [0.0, 0.24, 0.26, -0.26, 63.4, 63.6, -70.0, f32::NAN];
+        let mut rounded = [0.0; 8];
+        round_to_steps(&values, 0.5, &mut rounded);
+        assert_eq!(rounded[..7], [0.0, 0.0, 0.5, -0.5, 63.5, 63.5, -63.5]);
+        assert!(rounded[7].is_nan());
+        let mut gradient = [0.0; 8];
+        unclipped(&values, 0.5, &[2.0; 8], &mut gradient);
+        assert_eq!(gradient, [2.0, 2.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn weights_are_rounded_for_each_output() {
+        // Steps of 1, of 2 and, for an output without weights, any.
+        let weights = [127.0, 254.0, 0.0, -1.5, 2.9, 0.0, 1.4, -3.0, 0.0];
+        let (mut steps, mut rounded) = ([0.0; 3], [9.0; 9]);
+        round_weights(&weights, &mut steps, &mut rounded);
+        assert_eq!(steps[..2], [1.0, 2.0]);
+        assert_eq!(rounded, [127.0, 254.0, 0.0, -2.0, 2.0, 0.0, 1.0, -4.0, 0.0]);
+    }
 
     #[test]
     fn tanh_is_close_everywhere() {

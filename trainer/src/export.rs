@@ -4,10 +4,12 @@ use crate::error::{Error, Result};
 use crate::layers::Parameters;
 use crate::loss::Loss;
 use crate::network::Network;
-use std::path::Path;
-use thumbnet::AlignedBuf;
+use crate::quantize;
+use crate::recipe::Recipe;
+use crate::train::Trained;
 use thumbnet::blob::{ModelSpec, Tensors, encode, encoded_len};
 use thumbnet::layer::{InputSpec, Layer};
+use thumbnet::{AlignedBuf, Model};
 
 /// What a pixel's byte is multiplied by, in training as in the exported model.
 pub const PIXEL_SCALE: f32 = 1.0 / 255.0;
@@ -37,12 +39,16 @@ pub fn export(network: &Network, loss: Loss, labels: &[&str]) -> Result<AlignedB
     Ok(blob)
 }
 
-/// Exports `network` and writes it to `path`.
+/// The exported form of what came of `recipe`: an int8 model if it is to be quantised, otherwise as [`export`].
 ///
 /// # Errors
-/// As [`export`] and [`crate::output::replace`].
-pub fn write(network: &Network, loss: Loss, labels: &[&str], path: &Path) -> Result<()> {
-    crate::output::replace(path, &export(network, loss, labels)?)
+/// As [`export`]; [`Error::Recipe`] if the trained network cannot be quantised.
+pub fn export_trained(trained: &Trained, recipe: &Recipe, labels: &[&str]) -> Result<AlignedBuf> {
+    let file = export(&trained.network, recipe.loss, labels)?;
+    let (Some(steps), Some(quantize)) = (&trained.steps, recipe.quantize) else { return Ok(file) };
+    let model = Model::load(&file).expect("an exported model loads");
+    quantize::quantize(&model, steps, quantize.processor.into())
+        .map_err(|problem| recipe.error(format!("the network {problem}")))
 }
 
 fn tensors(parameters: &Parameters) -> Tensors<'_> {

@@ -1,12 +1,15 @@
 //! A network in training: its layers, and the buffers for one slice of a batch.
 
 use crate::data::Images;
+use crate::elementwise;
 use crate::error::Result;
 use crate::layers::conv2d::Conv2d;
 use crate::layers::dense::Dense;
 use crate::layers::dropout::Dropout;
 use crate::layers::max_pool::MaxPool2d;
+use crate::layers::round::Round;
 use crate::layers::{Backward, Layer, Parameters, Pass};
+use crate::quantize::Steps;
 use crate::random::RandomState;
 use crate::recipe::{self, Crop, Quirks, Recipe};
 use thumbnet::layer::{self as core, Shape};
@@ -23,6 +26,8 @@ pub struct Network {
     /// The loss's gradient for each layer's output; the first one, for the input, stays empty.
     gradients: Vec<Vec<f32>>,
     slice_rows: usize,
+    /// The value of one step of the input, if the network is quantised.
+    input_step: Option<f32>,
     /// Which of `activations` holds the last forward pass's output.
     last: usize,
 }
@@ -50,11 +55,24 @@ impl Network {
         }
         let widest = shapes.iter().map(|&shape| len(shape)).max().unwrap_or(1);
         let slice_rows = (SLICE_VALUES / widest).max(1);
-        let buffers = |from: usize| {
-            let length = |(index, &shape): (usize, &Shape)| if index < from { 0 } else { slice_rows * len(shape) };
-            shapes.iter().enumerate().map(|shape| vec![0.0; length(shape)]).collect::<Vec<_>>()
-        };
-        Ok(Network { input, layers, activations: buffers(0), gradients: buffers(1), slice_rows, last: 0 })
+        let activations: Vec<_> = shapes.iter().map(|&shape| vec![0.0; slice_rows * len(shape)]).collect();
+        let gradients = std::iter::once(Vec::new()).chain(activations[1..].iter().cloned()).collect();
+        Ok(Network { input, layers, activations, gradients, slice_rows, input_step: None, last: 0 })
+    }
+
+    /// From now on weights and activations are rounded as in an int8 model with these steps; gradients pass the rounding as
+    /// if it were not there.
+    pub fn quantize(&mut self, steps: &Steps) {
+        self.parameters_mut().for_each(Parameters::round);
+        self.input_step = Some(steps.input);
+        let with_parameters = (0..self.layers.len()).filter(|&index| self.layers[index].parameters().is_some());
+        // Not behind the last one, whose sums are not rounded; from the back, so that the places in front stay the same.
+        let places: Vec<usize> = with_parameters.collect();
+        for (&place, &step) in places.iter().zip(&steps.layers).rev().skip(1) {
+            self.layers.insert(place + 1, Box::new(Round::new(step)));
+            self.activations.insert(place + 2, self.activations[place + 1].clone());
+            self.gradients.insert(place + 2, self.gradients[place + 1].clone());
+        }
     }
 
     /// The shape of one image.
@@ -90,8 +108,12 @@ impl Network {
     /// Runs the first `rows` loaded images through the layers; gives the outputs before any softmax, `[rows, classes]`.
     pub fn forward(&mut self, rows: usize, mut pass: Pass<'_>) -> &[f32] {
         self.last = 0;
+        if let Some(step) = self.input_step {
+            let pixels = self.input_mut(rows).to_vec();
+            elementwise::round_to_steps(&pixels, step, self.input_mut(rows));
+        }
         for (index, layer) in self.layers.iter_mut().enumerate() {
-            if matches!(pass, Pass::Test) && layer.descriptor().is_none() {
+            if matches!(pass, Pass::Test) && layer.only_in_training() {
                 continue;
             }
             let (before, after) = self.activations.split_at_mut(index + 1);

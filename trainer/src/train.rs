@@ -2,12 +2,15 @@
 
 use crate::data::{Images, mnist};
 use crate::error::{Error, Result};
+use crate::export::export;
 use crate::layers::Pass;
 use crate::loss::Tally;
 use crate::network::Network;
+use crate::quantize::{self, Steps};
 use crate::random::RandomState;
-use crate::recipe::Recipe;
-use thumbnet::layer::Shape;
+use crate::recipe::{Quantize, Recipe, Schedule};
+use thumbnet::Model;
+use thumbnet::layer::{Packing, Shape};
 
 /// What one epoch brought: a row of the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,11 +55,16 @@ impl Observer for () {}
 pub struct Trained {
     /// The network with its final weights.
     pub network: Network,
+    /// The steps of its activations, if the recipe has it quantised.
+    pub steps: Option<Steps>,
     /// One row per epoch.
     pub history: Vec<Epoch>,
+    /// What dropout and shuffles are drawn from next.
+    rng: RandomState,
 }
 
-/// Trains the network of `recipe` on `images` (the first [`Recipe::images`] of them) and tests it on `test`.
+/// Trains the network of `recipe` on `images` (the first [`Recipe::images`] of them) and tests it on `test`. If the recipe has
+/// it quantised, [`fine_tune`] follows.
 ///
 /// # Errors
 /// [`Error::Recipe`] if the recipe does not fit the images, [`Error::Diverged`] if the loss stops being a number.
@@ -67,19 +75,32 @@ pub fn train(recipe: &Recipe, images: &Images, test: &Images, observer: &mut dyn
         let indices: Vec<usize> = (0..first.images.min(training.count)).collect();
         training.update(&indices, first.learning_rate);
     }
-    let mut history = Vec::with_capacity(recipe.epochs as usize);
-    for number in 0..recipe.epochs {
-        let tested = number % recipe.test_every == 0 || number + 1 == recipe.epochs;
-        let mut epoch = training.epoch(recipe.first_epoch + number, observer)?;
-        if tested {
-            let tally = measure(&mut training.network, recipe, test);
-            epoch.test_accuracy = Some(tally.correct as f64 / test.len() as f64);
-            epoch.test_loss = recipe.log_loss.then(|| tally.loss / test.len() as f64);
-        }
-        observer.epoch(&epoch);
-        history.push(epoch);
+    let rates = Rates { start: recipe.learning_rate, schedule: recipe.schedule, epochs: recipe.epochs };
+    training.epochs(rates, test, observer)?;
+    match recipe.quantize {
+        Some(quantize) => fine_tune(training.trained, recipe, quantize, images, test, observer),
+        None => Ok(training.trained),
     }
-    Ok(Trained { network: training.network, history })
+}
+
+/// Trains on with the weights and activations of an int8 model, whatever [`Recipe::quantize`] says. `trained` comes from
+/// [`train`] with the same recipe and images.
+///
+/// # Errors
+/// As [`train`].
+pub fn fine_tune(
+    trained: Trained,
+    recipe: &Recipe,
+    quantize: Quantize,
+    images: &Images,
+    test: &Images,
+    observer: &mut dyn Observer,
+) -> Result<Trained> {
+    let mut training = Training::resume(recipe, images, trained)?;
+    training.quantize()?;
+    let rates = Rates { start: quantize.learning_rate, schedule: Schedule::Cosine, epochs: quantize.epochs };
+    training.epochs(rates, test, observer)?;
+    Ok(training.trained)
 }
 
 /// Tallies the network's answers to `images`, without dropout.
@@ -95,14 +116,31 @@ pub fn measure(network: &mut Network, recipe: &Recipe, images: &Images) -> Tally
     tally
 }
 
+/// The learning rates of some epochs.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    /// Of the first batch.
+    start: f32,
+    schedule: Schedule,
+    /// How many epochs there are.
+    epochs: u32,
+}
+
+impl Rates {
+    /// The learning rate after so many epochs.
+    fn after(&self, epochs: f64) -> f32 {
+        (f64::from(self.start) * self.schedule.factor(epochs / f64::from(self.epochs))) as f32
+    }
+}
+
 /// The state of a training in progress.
 struct Training<'a> {
     recipe: &'a Recipe,
     images: &'a Images,
     /// How many of the images are used.
     count: usize,
-    network: Network,
-    rng: RandomState,
+    /// What there is so far.
+    trained: Trained,
     /// The labels of the slice at hand.
     labels: Vec<u8>,
 }
@@ -118,23 +156,59 @@ impl<'a> Training<'a> {
         if recipe.quirks.weights_drawn_twice {
             network = Network::new(recipe, input, mnist::CLASSES, &mut rng)?;
         }
+        Self::resume(recipe, images, Trained { network, steps: None, history: Vec::new(), rng })
+    }
+
+    fn resume(recipe: &'a Recipe, images: &'a Images, trained: Trained) -> Result<Self> {
         let count = recipe.images.unwrap_or(usize::MAX).min(images.len());
         if recipe.drop_last && count < recipe.batch {
             return Err(recipe.error(format!("batch = {} with drop_last, but there are {count} images", recipe.batch)));
         }
-        let slice = network.slice_rows();
+        let slice = trained.network.slice_rows();
         if recipe.quirks.update_per_image && recipe.batch > slice {
             return Err(recipe.error(format!("update_per_image takes batches of at most {slice} images here")));
         }
-        Ok(Training { recipe, images, count, network, rng, labels: Vec::with_capacity(slice) })
+        Ok(Training { recipe, images, count, trained, labels: Vec::with_capacity(slice) })
     }
 
-    fn epoch(&mut self, number: u32, observer: &mut dyn Observer) -> Result<Epoch> {
+    /// Trains for as many epochs as there are rates for.
+    fn epochs(&mut self, rates: Rates, test: &Images, observer: &mut dyn Observer) -> Result<()> {
         let recipe = self.recipe;
-        let order = if recipe.shuffle { self.rng.permutation(self.count) } else { (0..self.count).collect() };
+        for number in 0..rates.epochs {
+            let tested = number % recipe.test_every == 0 || number + 1 == rates.epochs;
+            let mut epoch = self.epoch(|done: f64| rates.after(f64::from(number) + done), observer)?;
+            if tested {
+                let tally = measure(&mut self.trained.network, recipe, test);
+                epoch.test_accuracy = Some(tally.correct as f64 / test.len() as f64);
+                epoch.test_loss = recipe.log_loss.then(|| tally.loss / test.len() as f64);
+            }
+            observer.epoch(&epoch);
+            self.trained.history.push(epoch);
+        }
+        Ok(())
+    }
+
+    /// Has the network round as an int8 model does, with the ranges that its activations have now.
+    fn quantize(&mut self) -> Result<()> {
+        let file = export(&self.trained.network, self.recipe.loss, &[])?;
+        let model = Model::load(&file).expect("an exported model loads");
+        let refused = |problem| self.recipe.error(format!("cannot be quantised: the network {problem}"));
+        let steps = quantize::calibrate(&model, self.images).map_err(refused)?;
+        // What the format cannot hold is better known before the fine-tuning than after it.
+        quantize::quantize(&model, &steps, Packing::Folded).map_err(refused)?;
+        self.trained.network.quantize(&steps);
+        self.trained.steps = Some(steps);
+        Ok(())
+    }
+
+    /// One epoch; `rate` gives the learning rate after a part of it.
+    fn epoch(&mut self, rate: impl Fn(f64) -> f32, observer: &mut dyn Observer) -> Result<Epoch> {
+        let recipe = self.recipe;
+        let number = recipe.first_epoch + self.trained.history.len() as u32;
+        let order = if recipe.shuffle { self.trained.rng.permutation(self.count) } else { (0..self.count).collect() };
         let (mut total, mut seen, mut batch_means) = (Tally::default(), 0, 0.0);
         for batch in order.chunks(recipe.batch).filter(|batch| !recipe.drop_last || batch.len() == recipe.batch) {
-            let tally = self.update(batch, recipe.learning_rate);
+            let tally = self.update(batch, rate(seen as f64 / self.count as f64));
             total += tally;
             seen += batch.len();
             batch_means += tally.loss / batch.len() as f64;
@@ -166,15 +240,15 @@ impl<'a> Training<'a> {
         let mut rate = f64::from(learning_rate) / divisor;
         if recipe.quirks.update_per_image {
             // The updates k = 0, 1, ... see the output weights k steps on: on average (count - 1) / 2.
-            self.network.look_ahead((rate * (count - 1.0) / 2.0) as f32);
+            self.trained.network.look_ahead((rate * (count - 1.0) / 2.0) as f32);
             rate *= count;
         }
         let mut tally = Tally::default();
-        for slice in indices.chunks(self.network.slice_rows()) {
+        for slice in indices.chunks(self.trained.network.slice_rows()) {
             tally += self.accumulate(slice);
         }
         let kernel_rate = if recipe.quirks.kernels_climb { -rate } else { rate };
-        self.network.descend(rate as f32, kernel_rate as f32);
+        self.trained.network.descend(rate as f32, kernel_rate as f32);
         tally
     }
 
@@ -183,11 +257,11 @@ impl<'a> Training<'a> {
         let rows = slice.len();
         self.labels.clear();
         self.labels.extend(slice.iter().map(|&index| self.images.labels[index]));
-        self.network.load(self.images, slice);
-        self.network.forward(rows, Pass::Train(&mut self.rng));
-        let (outputs, gradient) = self.network.output_and_gradient(rows);
+        self.trained.network.load(self.images, slice);
+        self.trained.network.forward(rows, Pass::Train(&mut self.trained.rng));
+        let (outputs, gradient) = self.trained.network.output_and_gradient(rows);
         let tally = self.recipe.loss.tally(outputs, &self.labels, self.recipe.quirks.of_loss(), Some(gradient));
-        self.network.backward(rows);
+        self.trained.network.backward(rows);
         tally
     }
 }

@@ -38,7 +38,7 @@ fn compare(layers: &str, loss: &str) -> Vec<Layer> {
             assert!((found - expected).abs() < 1e-5, "{found} {expected}: {layers}");
         }
     }
-    model.layers().map(|info| *info.layer).collect()
+    model.layers().map(|info| info.layer).collect()
 }
 
 fn conv(more: &str) -> String {

@@ -12,8 +12,8 @@ use thumbnet::{AlignedBuf, Model};
 use thumbnet_trainer::recipe::Recipe;
 use thumbnet_trainer::{convert::convert, data::mnist, export::export, output, train::train};
 
-/// The models in `models`, each named after its recipe.
-pub(crate) const TRAINED: [&str; 2] = ["digits", "s1-fixed"];
+/// The models in `models`, each named after its recipe; there is a `-int8` one beside each.
+pub(crate) const TRAINED: [&str; 3] = ["digits", "s1-fixed", "cnn-8-16"];
 
 /// The model that `small.toml` describes; it is trained when it is asked for.
 pub(crate) const SMALL: &str = "small";

@@ -5,8 +5,8 @@ use serde::Serialize;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use thumbnet::blob::{ModelSpec, Tensors, encode, encoded_len};
-use thumbnet::layer::{InputSpec, Layer};
+use thumbnet::blob::{ModelSpec, Tensors, encode_int8, encoded_len};
+use thumbnet::layer::{Activation, Dense, InputSpec, Layer, Packing, Quantize, WeightType};
 use thumbnet::{AlignedBuf, Backend, LayerInfo, Model, kernels};
 use thumbnet_trainer::error::Result;
 
@@ -27,6 +27,8 @@ pub(super) struct Args {
 #[derive(Debug, Serialize)]
 struct Report {
     macs: u64,
+    /// Whether the layers are int8 ones, each of which is timed with the quantisation of its input.
+    int8: bool,
     weight_bytes: u64,
     backends: Vec<BackendReport>,
 }
@@ -72,7 +74,8 @@ type Work<'a> = Box<dyn FnMut() + 'a>;
 
 fn measure(model: &Model<'_>, backends: &[Backend]) -> Report {
     let layers: Vec<LayerInfo> = model.layers().collect();
-    let files: Vec<Option<AlignedBuf>> = layers.iter().map(alone).collect();
+    let packing = packing(&layers);
+    let files: Vec<Option<AlignedBuf>> = layers.iter().map(|info| alone(info, packing)).collect();
     let images: Vec<f32> = values(BATCH * model.input_len());
     let mut works: Vec<Work<'_>> = Vec::new();
     for &backend in backends {
@@ -93,6 +96,7 @@ fn measure(model: &Model<'_>, backends: &[Backend]) -> Report {
     Report {
         backends: backends.collect(),
         macs: layers.iter().map(|info| info.macs).sum(),
+        int8: packing.is_some(),
         weight_bytes: model.weight_bytes() as u64,
     }
 }
@@ -148,22 +152,43 @@ fn layer<'a>(info: &LayerInfo, file: Option<&'a [u8]>, backend: Backend) -> Work
 }
 
 /// A model of one layer with made-up weights, which cost what any cost; `None` for a softmax.
-fn alone(info: &LayerInfo) -> Option<AlignedBuf> {
+///
+/// With an int8 layer come the quantisation of its input and, where it is none that a model can end with, a dense layer of
+/// one output: `packing` is that of the model.
+fn alone(info: &LayerInfo, packing: Option<Packing>) -> Option<AlignedBuf> {
     if matches!(info.layer, Layer::Softmax) {
         return None;
     }
-    let spec = ModelSpec {
-        input: InputSpec { shape: info.input, scale: 1.0, offset: 0.0 },
-        labels: &[],
-        layers: std::slice::from_ref(&info.layer),
+    let input = InputSpec { shape: info.input, scale: 1.0 / 255.0, offset: 0.0 };
+    let quantize = Layer::Quantize(Quantize::new(&input, 1.0 / 127.0).expect("steps within the format's limits"));
+    let end =
+        |packing| Layer::Dense(Dense { outputs: 1, activation: Activation::None, weights: WeightType::Int8(packing) });
+    let layers = match (packing, info.layer) {
+        (None, layer) => vec![layer],
+        (Some(packing), Layer::Quantize(_)) => vec![quantize, end(packing)],
+        (Some(packing), layer @ Layer::MaxPool2d(_)) => vec![quantize, layer, end(packing)],
+        (Some(_), layer) => vec![quantize, layer],
     };
-    let outputs = usize::from(info.output.channels);
-    let weights = values((info.parameters as usize).saturating_sub(outputs));
+    let count = match (info.layer.weight_type(), packing) {
+        (Some(_), _) => (info.parameters as usize).saturating_sub(info.output.channels.into()),
+        (None, Some(_)) => info.output.elements().expect("a layer of a loaded model") as usize,
+        (None, None) => 0,
+    };
+    let weights = values(count);
     let tensors = [Tensors { weights: &weights, bias: &[] }];
-    let has_weights = info.layer.weight_type().is_some();
+    let tensors = if count > 0 { &tensors[..] } else { &[] };
+    let spec = ModelSpec { input, labels: &[], layers: &layers };
     let mut file = AlignedBuf::zeroed(encoded_len(&spec).expect("a layer of a loaded model"));
-    encode(&spec, if has_weights { &tensors } else { &[] }, &mut file).expect("a layer of a loaded model");
+    encode_int8(&spec, tensors, &[1.0], &mut file).expect("a layer of a loaded model");
     Some(file)
+}
+
+/// How a model's int8 weights are packed; `None` if it has others.
+fn packing(layers: &[LayerInfo]) -> Option<Packing> {
+    layers.iter().find_map(|info| match info.layer.weight_type() {
+        Some(WeightType::Int8(packing)) => Some(packing),
+        _ => None,
+    })
 }
 
 /// How often each piece of work has its turn, and how long a turn lasts.
@@ -208,7 +233,8 @@ fn table(report: &Report) -> String {
         );
     }
     let Some(best) = report.backends.last() else { return text };
-    text += &format!("\neach layer by itself on {}, one image\n\n", best.backend);
+    let quantize = if report.int8 { ", its input made int8" } else { "" };
+    text += &format!("\neach layer by itself on {}, one image{quantize}\n\n", best.backend);
     text += "layer            output             MACs     bytes         µs  GFLOP/s  weights GB/s\n";
     for layer in &best.layers {
         let [height, width, channels] = layer.output;
@@ -229,11 +255,10 @@ fn table(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thumbnet::layer::{Activation, Conv2d, Dense, DepthwiseConv2d, MaxPool2d, Padding, Shape, WeightType};
+    use thumbnet::layer::{Conv2d, DepthwiseConv2d, MaxPool2d, Padding, Shape};
 
     /// A model with a layer of each kind.
-    fn every_kind() -> AlignedBuf {
-        let weights = WeightType::F32;
+    fn every_kind(weights: WeightType) -> AlignedBuf {
         let conv = Conv2d {
             filters: 4,
             kernel: [3, 3],
@@ -244,35 +269,40 @@ mod tests {
             weights,
         };
         let (padding, activation) = (Padding { top: 1, bottom: 1, left: 1, right: 1 }, Activation::Relu);
+        let input = InputSpec { shape: Shape::new(8, 8, 1), scale: 1.0 / 255.0, offset: 0.0 };
         let layers = [
+            Layer::Quantize(Quantize::new(&input, 1.0 / 127.0).unwrap()),
             Layer::Conv2d(conv),
             Layer::DepthwiseConv2d(DepthwiseConv2d { kernel: [3, 3], stride: [1, 1], padding, activation, weights }),
             Layer::MaxPool2d(MaxPool2d { kernel: [2, 2], stride: [2, 2] }),
             Layer::Dense(Dense { outputs: 10, activation: Activation::Tanh, weights }),
             Layer::Softmax,
         ];
-        let input = InputSpec { shape: Shape::new(8, 8, 1), scale: 1.0, offset: 0.0 };
-        let spec = ModelSpec { input, labels: &[], layers: &layers };
+        let layers = if weights == WeightType::F32 { &layers[1..] } else { &layers[..] };
+        let spec = ModelSpec { input, labels: &[], layers };
         let (first, second) = (values(9 * 4), values(9 * 4 * 10));
         let tensors = [&first, &first, &second].map(|weights| Tensors { weights, bias: &[] });
         let mut file = AlignedBuf::zeroed(encoded_len(&spec).unwrap());
-        encode(&spec, &tensors, &mut file).unwrap();
+        encode_int8(&spec, &tensors, &[0.1; 3], &mut file).unwrap();
         file
     }
 
     #[test]
     fn every_backend_and_every_layer_is_measured() {
-        let file = every_kind();
         let backends: Vec<Backend> = Backend::available().collect();
-        let report = measure(&Model::load(&file).unwrap(), &backends);
-        assert_eq!(report.macs, 2 * (6 * 6 * 9 * 4) + 9 * 4 * 10);
-        assert_eq!(report.backends.len(), backends.len());
-        for found in &report.backends {
-            let names: Vec<_> = found.layers.iter().map(|layer| layer.layer).collect();
-            assert_eq!(names, ["conv2d", "depthwise_conv2d", "max_pool2d", "dense", "softmax"]);
-            let times = found.layers.iter().map(|layer| layer.seconds).chain([found.seconds, found.batch_seconds]);
-            times.for_each(|seconds| assert!(seconds.is_finite() && seconds > 0.0, "{found:?}"));
+        let int8 = [Packing::Grouped, Packing::Folded].map(WeightType::Int8);
+        for weights in [WeightType::F32, int8[0], int8[1]] {
+            let report = measure(&Model::load(&every_kind(weights)).unwrap(), &backends);
+            assert_eq!(report.macs, 2 * (6 * 6 * 9 * 4) + 9 * 4 * 10);
+            assert_eq!(report.backends.len(), backends.len());
+            for found in &report.backends {
+                let names: Vec<_> = found.layers.iter().map(|layer| layer.layer).collect();
+                let expected = ["quantize", "conv2d", "depthwise_conv2d", "max_pool2d", "dense", "softmax"];
+                assert_eq!(names, expected[usize::from(weights == WeightType::F32)..]);
+                let times = found.layers.iter().map(|layer| layer.seconds).chain([found.seconds, found.batch_seconds]);
+                times.for_each(|seconds| assert!(seconds.is_finite() && seconds > 0.0, "{found:?}"));
+            }
+            assert!(table(&report).contains("depthwise_conv2d 6x6x4             1,296"), "{}", table(&report));
         }
-        assert!(table(&report).contains("depthwise_conv2d 6x6x4             1,296"), "{}", table(&report));
     }
 }

@@ -1,25 +1,28 @@
 //! `thumbnet convert`.
 
-use super::{DataArgs, ModelFile, WEIGHT_TYPES, grouped, print, print_json, weight_type_name};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use super::{DataArgs, ModelFile, grouped, packed_for, print, print_json, weight_type_name};
 use serde::Serialize;
 use std::path::PathBuf;
-use thumbnet::Model;
 use thumbnet::layer::WeightType;
-use thumbnet_trainer::convert::convert;
+use thumbnet::{AlignedBuf, Model};
 use thumbnet_trainer::data::{Images, mnist};
 use thumbnet_trainer::error::{Error, Result};
 use thumbnet_trainer::evaluate::{self, Comparison};
-use thumbnet_trainer::{batches, output};
+use thumbnet_trainer::recipe::Processor;
+use thumbnet_trainer::{batches, convert, output, quantize};
 
 /// Store a model's weights in another way, and measure what that costs on the 10,000 test images.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The model file
     model: PathBuf,
-    /// How the weights are stored: f16 takes half of the bytes of f32
-    #[arg(long, value_name = "TYPE", value_parser = weight_types())]
-    weights: WeightType,
+    /// How the weights are stored: f16 takes half of the bytes of f32, int8 a quarter. Int8 weights make the arithmetic
+    /// int8, too: the ranges of the activations are measured on training images
+    #[arg(long, value_name = "TYPE")]
+    weights: Weights,
+    /// What int8 weights are packed for; every processor runs either, with the same results [default: cortex-m]
+    #[arg(long = "for", value_name = "PROCESSOR")]
+    processor: Option<For>,
     /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -30,11 +33,19 @@ pub(super) struct Args {
     json: bool,
 }
 
-fn weight_types() -> impl TypedValueParser<Value = WeightType> {
-    PossibleValuesParser::new(WEIGHT_TYPES.map(weight_type_name)).map(|name| {
-        let named = |weights: &WeightType| weight_type_name(*weights) == name;
-        WEIGHT_TYPES.into_iter().find(named).expect("one of the possible values")
-    })
+/// A type that weights can be stored as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Weights {
+    F32,
+    F16,
+    Int8,
+}
+
+/// See [`Processor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum For {
+    CortexM,
+    Desktop,
 }
 
 /// What became of the model.
@@ -53,6 +64,8 @@ struct Report {
 struct Size {
     /// The types that its weights are stored as.
     weights: String,
+    /// What int8 weights are packed for.
+    packed_for: Option<&'static str>,
     file_bytes: u64,
     weight_bytes: u64,
 }
@@ -60,8 +73,8 @@ struct Size {
 pub(super) fn run(args: &Args) -> Result<()> {
     let file = ModelFile::read(&args.model)?;
     let model = file.model()?;
+    let converted = convert(args, &file, &model)?;
     let test = test_images(&args.data)?;
-    let converted = convert(&model, args.weights).map_err(|problem| file.error(problem))?;
     let after = Model::load(&converted).expect("an encoded model loads");
     let measured = test.and_then(|test| {
         let compared = evaluate::compare([&model, &after], &test, batches::cores());
@@ -78,6 +91,36 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if args.json { print_json(&report) } else { print(&table(&report)) }
 }
 
+/// The model as the arguments want it.
+fn convert(args: &Args, file: &ModelFile, model: &Model<'_>) -> Result<AlignedBuf> {
+    let refused = |problem| file.error(problem);
+    let float = match (args.weights, args.processor) {
+        (Weights::Int8, processor) => {
+            let images = training_images(&args.data)?;
+            let steps = quantize::calibrate(model, &images).map_err(refused)?;
+            let processor = match processor {
+                Some(For::Desktop) => Processor::Desktop,
+                Some(For::CortexM) | None => Processor::CortexM,
+            };
+            return quantize::quantize(model, &steps, processor.into()).map_err(refused);
+        }
+        (_, Some(_)) => return Err(Error::Option("--for: only int8 weights are packed for a processor".to_owned())),
+        (Weights::F32, None) => WeightType::F32,
+        (Weights::F16, None) => WeightType::F16,
+    };
+    convert::convert(model, float).map_err(refused)
+}
+
+/// The training images, which int8 weights cannot do without.
+fn training_images(data: &DataArgs) -> Result<Images> {
+    mnist::training(&data.folder()).map_err(|e| match e {
+        missing @ Error::MissingData { .. } => Error::Option(format!(
+            "--weights int8 measures the range of each layer's activations on training images, but there are none: {missing}"
+        )),
+        other => other,
+    })
+}
+
 /// The test images; in their place the reason why there are none, unless the user named a folder.
 fn test_images(data: &DataArgs) -> Result<std::result::Result<Images, String>> {
     match mnist::test(&data.folder()) {
@@ -88,9 +131,15 @@ fn test_images(data: &DataArgs) -> Result<std::result::Result<Images, String>> {
 }
 
 fn size(model: &Model<'_>, file_bytes: usize) -> Size {
-    let stored = |weights: &WeightType| model.layers().any(|info| info.layer.weight_type() == Some(*weights));
-    let names: Vec<_> = WEIGHT_TYPES.into_iter().filter(stored).map(weight_type_name).collect();
-    Size { weights: names.join("+"), file_bytes: file_bytes as u64, weight_bytes: model.weight_bytes() as u64 }
+    let stored: Vec<WeightType> = model.layers().filter_map(|info| info.layer.weight_type()).collect();
+    let mut names: Vec<_> = stored.iter().map(|weights| weight_type_name(*weights)).collect();
+    names.dedup();
+    Size {
+        weights: names.join("+"),
+        packed_for: stored.iter().find_map(|weights| packed_for(*weights)),
+        file_bytes: file_bytes as u64,
+        weight_bytes: model.weight_bytes() as u64,
+    }
 }
 
 fn table(report: &Report) -> String {
@@ -100,7 +149,9 @@ fn table(report: &Report) -> String {
         let share = 100.0 * after as f64 / before.max(1) as f64;
         format!("{}   {share:.1} %\n", row(name, &grouped(before), &grouped(after)))
     };
-    let mut text = row("", "before", "after") + "\n" + &row("weights", &before.weights, &after.weights) + "\n";
+    let mut text = row("", "before", "after") + "\n" + &row("weights", &before.weights, &after.weights);
+    text += &after.packed_for.map(|processor| format!("   for {processor}")).unwrap_or_default();
+    text.push('\n');
     text += &bytes("bytes of the file", before.file_bytes, after.file_bytes);
     text += &bytes("bytes of weights", before.weight_bytes, after.weight_bytes);
     if let Some(found) = measured {

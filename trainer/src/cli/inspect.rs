@@ -1,6 +1,6 @@
 //! `thumbnet inspect`.
 
-use super::{ModelFile, grouped, print, print_json, weight_type_name};
+use super::{ModelFile, grouped, packed_for, print, print_json, weight_type_name};
 use serde::Serialize;
 use std::path::PathBuf;
 use thumbnet::layer::{Activation, Layer, Padding, Shape};
@@ -39,6 +39,8 @@ struct Row {
     details: String,
     activation: &'static str,
     weights: &'static str,
+    /// What int8 weights are packed for.
+    packed_for: Option<&'static str>,
     input: [u16; 3],
     output: [u16; 3],
     parameters: u64,
@@ -80,6 +82,7 @@ fn row(info: LayerInfo) -> Row {
             Activation::Sigmoid => "sigmoid",
         },
         weights: info.layer.weight_type().map_or("", weight_type_name),
+        packed_for: info.layer.weight_type().and_then(packed_for),
         input: dimensions(info.input),
         output: dimensions(info.output),
         parameters: info.parameters,
@@ -128,7 +131,7 @@ fn table(summary: &Summary) -> String {
             row.details.clone(),
             row.activation.to_owned(),
             shape(row.output),
-            row.weights.to_owned(),
+            row.packed_for.map_or(row.weights.to_owned(), |processor| format!("{} {processor}", row.weights)),
             grouped(row.parameters),
             grouped(row.macs),
             grouped(row.weight_bytes),

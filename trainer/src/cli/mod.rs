@@ -12,7 +12,7 @@ mod train;
 use clap::{Parser, Subcommand};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use thumbnet::layer::WeightType;
+use thumbnet::layer::{Packing, WeightType};
 use thumbnet::{AlignedBuf, Backend, Model};
 use thumbnet_trainer::data::mnist;
 use thumbnet_trainer::error::{Error, Result};
@@ -105,14 +105,20 @@ fn labels(model: &Model<'_>) -> Vec<String> {
     (0..model.output_len()).map(name).collect()
 }
 
-/// Every type that weights can be stored as.
-const WEIGHT_TYPES: [WeightType; 2] = [WeightType::F32, WeightType::F16];
-
 fn weight_type_name(weights: WeightType) -> &'static str {
     match weights {
         WeightType::F32 => "f32",
         WeightType::F16 => "f16",
         WeightType::Int8(_) => "int8",
+    }
+}
+
+/// What int8 weights are packed for, as `convert --for` calls it; `None` for other weights.
+fn packed_for(weights: WeightType) -> Option<&'static str> {
+    match weights {
+        WeightType::F32 | WeightType::F16 => None,
+        WeightType::Int8(Packing::Folded) => Some("cortex-m"),
+        WeightType::Int8(Packing::Grouped) => Some("desktop"),
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.plot {
         output::replace(path, plot::training(&args.recipe, &trained.history).as_bytes())?;
     }
-    export::write(&trained.network, recipe.loss, &LABELS, &out)?;
+    output::replace(&out, &export::export_trained(&trained, &recipe, &LABELS)?)?;
     report(&ModelFile::read(&out)?, &test)
 }
 

@@ -48,6 +48,10 @@ impl Layer for Dropout {
         None
     }
 
+    fn only_in_training(&self) -> bool {
+        true
+    }
+
     fn forward(&mut self, _rows: usize, input: &[f32], output: &mut [f32], pass: &mut Pass<'_>) {
         let Pass::Train(rng) = pass else { return output.copy_from_slice(input) };
         self.mask.resize(input.len(), 0.0);

@@ -7,6 +7,7 @@ pub mod dropout;
 #[cfg(test)]
 mod gradient_check;
 pub mod max_pool;
+pub mod round;
 mod sparse;
 
 use crate::elementwise;
@@ -49,6 +50,11 @@ pub trait Layer {
     /// asked, overwrites the gradient for its input.
     fn backward(&mut self, pass: Backward<'_>);
 
+    /// Whether the layer does nothing but in training.
+    fn only_in_training(&self) -> bool {
+        false
+    }
+
     /// Makes the layer carry gradients down through its weights as they would be `distance` further along its own
     /// negative gradient. Only for the notebook quirk [`crate::recipe::Quirks::update_per_image`].
     fn look_ahead(&mut self, _distance: f32) {}
@@ -78,6 +84,16 @@ pub struct Parameters {
     /// The number of sums that the weights make.
     pub outputs: usize,
     touched: Touched,
+    rounded: Option<Rounded>,
+}
+
+/// What weights that are rounded to int8 are rounded from.
+#[derive(Clone, Debug)]
+struct Rounded {
+    /// The weights that descend, as [`Parameters::weights`].
+    weights: Vec<f32>,
+    /// The value of one step of each output's weights.
+    steps: Vec<f32>,
 }
 
 /// The rows of a weight matrix that a batch has a gradient for. Where no image has ink, that is none.
@@ -102,7 +118,15 @@ impl Parameters {
             weights,
             bias,
             outputs,
+            rounded: None,
         }
+    }
+
+    /// From now on `weights` are rounded to int8, while what they are rounded from descends.
+    pub fn round(&mut self) {
+        let mut rounded = Rounded { weights: self.weights.clone(), steps: vec![0.0; self.outputs] };
+        elementwise::round_weights(&rounded.weights, &mut rounded.steps, &mut self.weights);
+        self.rounded = Some(rounded);
     }
 
     /// Adds the biases to every row of `sums`.
@@ -133,16 +157,20 @@ impl Parameters {
 
     /// One step of gradient descent (`parameter -= rate * gradient`); the gradients are cleared.
     pub fn descend(&mut self, rate: f32) {
+        let weights = self.rounded.as_mut().map_or(&mut self.weights, |rounded| &mut rounded.weights);
         if self.touched.all {
-            elementwise::descend(&mut self.weights, &mut self.weight_gradient, rate);
+            elementwise::descend(weights, &mut self.weight_gradient, rate);
         }
         for row in self.touched.rows.drain(..) {
             let range = row * self.outputs..(row + 1) * self.outputs;
             // Already cleared, and so without effect, if all rows were stepped above.
-            elementwise::descend(&mut self.weights[range.clone()], &mut self.weight_gradient[range], rate);
+            elementwise::descend(&mut weights[range.clone()], &mut self.weight_gradient[range], rate);
             self.touched.noted[row] = false;
         }
         self.touched.all = false;
         elementwise::descend(&mut self.bias, &mut self.bias_gradient, rate);
+        if let Some(rounded) = &mut self.rounded {
+            elementwise::round_weights(&rounded.weights, &mut rounded.steps, &mut self.weights);
+        }
     }
 }
