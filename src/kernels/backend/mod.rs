@@ -6,6 +6,7 @@
 mod avx2;
 #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
 mod avx512;
+pub(crate) mod int8;
 pub(crate) mod narrow;
 mod scalar;
 pub(crate) mod taps;
