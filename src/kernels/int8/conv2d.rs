@@ -253,19 +253,23 @@ impl<'a> ConvKernel<'a> {
         let runs = Runs { count: band.window_rows.len(), pitch, groups };
         let weights = columns.from_run(band.window_rows.start as usize * groups);
         let operands = Operands::<V, COLUMNS>::new(self.x, self.weights(), weights, runs);
-        let excess = operands.map(|operands| excess(columns.token, &operands));
-        let start = [columns.zeros_minus(excess); WINDOWS];
+        let mut start = [[V::splat(columns.token, 0); COLUMNS]; WINDOWS];
+        if let Some(operands) = &operands {
+            start = [columns.minus(excess(columns.token, operands)); WINDOWS];
+        }
         let mut walk = Walk::<WINDOWS>::new(&self.geometry, band, pooled, self.tensor.outputs());
         while let Some(place) = walk.next() {
             // The last group of a run may reach beyond its end, and that of the very last run beyond the end of the input.
-            let tile = operands.as_ref().and_then(|operands| accumulate(columns.token, operands, place.starts, start));
+            let tile = match &operands {
+                Some(operands) => accumulate(columns.token, operands, place.starts, start),
+                None => None,
+            };
             for index in 0..WINDOWS {
                 let (Some(position), true) = (place.positions.get(index), index < place.outputs) else { continue };
-                let windows = tile.as_ref().and_then(|tile| tile.get(index * pooled..(index + 1) * pooled));
-                match windows {
-                    Some(windows) => {
-                        let sums = columns.pool(windows.iter().copied());
-                        columns.store(sums, *position, &mut self.out);
+                match &tile {
+                    Some(tile) => {
+                        let windows = tile.get(index * pooled..(index + 1) * pooled).unwrap_or_default();
+                        columns.store(columns.pool(windows), *position, &mut self.out);
                     }
                     None => {
                         let position = (position / self.tensor.outputs().max(1)) as i32;
@@ -283,7 +287,7 @@ impl<'a> ConvKernel<'a> {
         let mut largest = [V::splat(columns.token, i32::MIN); COLUMNS];
         for window in 0..self.geometry.pooled() {
             let sums = self.copied_window(columns, self.geometry.corner([row, column], window));
-            largest = columns.pool([largest, sums].into_iter());
+            largest = columns.pool(&[largest, sums]);
         }
         let position = (row * self.geometry.output_width + column) as usize * self.tensor.outputs();
         columns.store(largest, position, &mut self.out);
@@ -298,7 +302,7 @@ impl<'a> ConvKernel<'a> {
     ) -> [V; COLUMNS] {
         let ([_, kw], groups) = (self.geometry.kernel, self.groups());
         let rows = Rows { values: self.x, first: 0 };
-        let mut sums = columns.zeros_minus(None);
+        let mut sums = [V::splat(columns.token, 0); COLUMNS];
         for ky in self.geometry.rows_inside(corner[0]) {
             self.buffer.fill(0);
             let run = self.buffer.get_mut(..kw as usize * self.geometry.channels).unwrap_or_default();
@@ -307,8 +311,9 @@ impl<'a> ConvKernel<'a> {
             let runs = Runs { count: 1, pitch: 0, groups };
             let Some(operands) = Operands::<V, COLUMNS>::new(self.buffer, self.weights(), weights, runs) else { break };
             if V::EXCESS_OF_WEIGHTS {
-                let excess = excess(columns.token, &operands);
-                sums.iter_mut().zip(excess).for_each(|(sum, excess)| *sum = sum.sub(excess));
+                for (sum, excess) in sums.iter_mut().zip(excess(columns.token, &operands)) {
+                    *sum = sum.sub(excess);
+                }
             }
             if let Some([more]) = accumulate(columns.token, &operands, [0], [sums]) {
                 sums = more;
@@ -331,13 +336,16 @@ impl<V: Int8Vector, const COLUMNS: usize> Columns<V, COLUMNS> {
     #[inline(always)]
     fn new(token: V::Token, kernel: &ConvKernel<'_>, first: usize) -> Self {
         let [kh, _] = kernel.geometry.kernel;
-        let scaling = |column| Scaling::new(token, *kernel.epilogue, kernel.tensor, first + column * V::LANES);
+        let mut scaling = [Scaling::new(token, *kernel.epilogue, kernel.tensor, first); COLUMNS];
+        for (column, scaling) in scaling.iter_mut().enumerate().skip(1) {
+            *scaling = Scaling::new(token, *kernel.epilogue, kernel.tensor, first + column * V::LANES);
+        }
         Self {
             token,
             first,
             outputs: kernel.tensor.outputs(),
             weights: columns::<V, COLUMNS>(kh as usize * kernel.groups(), first),
-            scaling: core::array::from_fn(scaling),
+            scaling,
         }
     }
 
@@ -347,18 +355,24 @@ impl<V: Int8Vector, const COLUMNS: usize> Columns<V, COLUMNS> {
         self.weights.map(|column| Column { group: column.group + group, ..column })
     }
 
+    /// 0 - `sums`
     #[inline(always)]
-    fn zeros_minus(&self, excess: Option<[V; COLUMNS]>) -> [V; COLUMNS] {
-        let zero = V::splat(self.token, 0);
-        excess.map_or([zero; COLUMNS], |excess| excess.map(|excess| zero.sub(excess)))
+    fn minus(&self, mut sums: [V; COLUMNS]) -> [V; COLUMNS] {
+        for sum in &mut sums {
+            *sum = V::splat(self.token, 0).sub(*sum);
+        }
+        sums
     }
 
     /// The largest sums of some windows.
     #[inline(always)]
-    fn pool(&self, mut windows: impl Iterator<Item = [V; COLUMNS]>) -> [V; COLUMNS] {
-        let mut pooled = windows.next().unwrap_or([V::splat(self.token, i32::MIN); COLUMNS]);
+    fn pool(&self, windows: &[[V; COLUMNS]]) -> [V; COLUMNS] {
+        let mut windows = windows.iter();
+        let Some(mut pooled) = windows.next().copied() else { return [V::splat(self.token, i32::MIN); COLUMNS] };
         for sums in windows {
-            pooled.iter_mut().zip(sums).for_each(|(largest, sum)| *largest = largest.max(sum));
+            for (largest, sum) in pooled.iter_mut().zip(sums) {
+                *largest = largest.max(*sum);
+            }
         }
         pooled
     }

@@ -215,9 +215,11 @@ impl RowsKernel<'_> {
             let start = (first_row + row) * inputs;
             self.x.get(start..start + inputs).unwrap_or_default()
         };
-        let x = core::array::from_fn(|index| Row::new(row(index), &[]).rest);
-        let starts = core::array::from_fn(|index| V::splat(token, V::excess_of_inputs(token, row(index))));
-        let tile = RowsTile::<V, ROWS> { token, first_row, rest: x, starts: starts.map(|excess| zero.sub(excess)) };
+        let mut tile = RowsTile::<V, ROWS> { token, first_row, rest: [[0; 4]; ROWS], starts: [zero; ROWS] };
+        for (index, (rest, start)) in tile.rest.iter_mut().zip(&mut tile.starts).enumerate() {
+            *rest = Row::new(row(index), &[]).rest;
+            *start = zero.sub(V::splat(token, V::excess_of_inputs(token, row(index))));
+        }
         let mut first = 0;
         while first + COLUMNS * V::LANES <= outputs.next_multiple_of(GROUPED_PANEL) {
             tile.store::<COLUMNS>(self, first);
@@ -253,16 +255,23 @@ impl<V: Int8Vector, const ROWS: usize> RowsTile<V, ROWS> {
         let (groups, whole) = (inputs.div_ceil(4), inputs / 4);
         let columns = columns::<V, COLUMNS>(groups, first);
         let run = |groups| Runs { count: 1, pitch: 0, groups };
-        let mut sums = self.starts.map(|start| [start; COLUMNS]);
+        let mut sums = [[V::splat(self.token, 0); COLUMNS]; ROWS];
+        for (sums, start) in sums.iter_mut().zip(self.starts) {
+            *sums = [start; COLUMNS];
+        }
         if let Some(operands) = Operands::<V, COLUMNS>::new(layer.x, weights, columns, run(whole)) {
             let rows = core::array::from_fn(|row| (self.first_row + row) * inputs);
-            sums = accumulate(self.token, &operands, rows, sums).unwrap_or(sums);
+            if let Some(more) = accumulate(self.token, &operands, rows, sums) {
+                sums = more;
+            }
         }
         if whole < groups {
             let columns = columns.map(|column| Column { group: column.group + whole, ..column });
             let rest = self.rest.as_flattened();
             if let Some(operands) = Operands::<V, COLUMNS>::new(rest, weights, columns, run(1)) {
-                sums = accumulate(self.token, &operands, core::array::from_fn(|row| row * 4), sums).unwrap_or(sums);
+                if let Some(more) = accumulate(self.token, &operands, core::array::from_fn(|row| row * 4), sums) {
+                    sums = more;
+                }
             }
         }
         for column in 0..COLUMNS {

@@ -104,11 +104,11 @@ impl Int8Kernel for QuantizeKernel<'_> {
                 }
             }
             Source::Bytes(bytes, Quantize { byte_multiplier, byte_offset, .. }) => {
-                let splat = |value| V::splat(token, value);
-                let (factor, offset) = (splat(byte_multiplier.cast_signed()), splat(byte_offset.wrapping_add(1 << 15)));
+                let factor = V::splat(token, byte_multiplier.cast_signed());
+                let offset = V::splat(token, byte_offset.wrapping_add(1 << 15));
                 for (bytes, out) in bytes.chunks(V::LANES).zip(parts) {
                     let steps = V::load_bytes(token, bytes).mul(factor).add(offset).shift_right_by::<16>();
-                    steps.max(splat(-127)).min(splat(127)).store_int8(out);
+                    steps.max(V::splat(token, -127)).min(V::splat(token, 127)).store_int8(out);
                 }
             }
         }

@@ -85,22 +85,22 @@ pub(crate) const TABLE_STEP: f32 = 1.0 / 16.0;
 /// A function that is looked up: from steps of 2^-12 to steps of 2^-15.
 #[derive(Clone, Copy)]
 pub(crate) struct Lookup {
-    pub(crate) function: fn(i32) -> i32,
-    /// Its name, for the backends that look up many values at a time.
-    #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "x86")), allow(dead_code))]
-    pub(crate) name: Function,
+    function: fn(i32) -> i32,
+    /// Its name, and what it is made of, for vectors.
+    name: Function,
+    tanh: fn(i32) -> i32,
 }
 
 /// What can be looked up.
 #[derive(Clone, Copy)]
-pub(crate) enum Function {
+enum Function {
     Tanh,
     Sigmoid,
 }
 
 impl Lookup {
-    pub(crate) const TANH: Self = Self { function: tanh, name: Function::Tanh };
-    pub(crate) const SIGMOID: Self = Self { function: sigmoid, name: Function::Sigmoid };
+    pub(crate) const TANH: Self = Self { function: tanh, name: Function::Tanh, tanh };
+    pub(crate) const SIGMOID: Self = Self { function: sigmoid, name: Function::Sigmoid, tanh };
 }
 
 /// What becomes of a sum: the activation.
@@ -214,7 +214,7 @@ impl<V: Int8Vector> Scaling<V> {
                 steps.max(self.splat(floor)).min(self.splat(127))
             }
             Some(lookup) => {
-                let values = self.table_steps(sums).look_up(lookup);
+                let values = self.look_up(sums, lookup);
                 // (A product with 127 leaves the low half of 32,768, which is no signed number.)
                 values.mul(self.splat(127)).add(self.splat(1 << 14)).shift_right_by::<15>()
             }
@@ -230,7 +230,20 @@ impl<V: Int8Vector> Scaling<V> {
             }
             Some(lookup) => {
                 let unit = self.splat(TABLE_UNIT.to_bits().cast_signed());
-                self.table_steps(sums).look_up(lookup).store_scaled(unit, out);
+                self.look_up(sums, lookup).store_scaled(unit, out);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn look_up(&self, sums: V, lookup: Lookup) -> V {
+        let steps = self.table_steps(sums);
+        match lookup.name {
+            Function::Tanh => steps.tanh(lookup.tanh),
+            // As `sigmoid` has it.
+            Function::Sigmoid => {
+                let tanh = steps.shift_right_by::<1>().tanh(lookup.tanh);
+                tanh.add(self.splat(32_769)).shift_right_by::<1>()
             }
         }
     }
@@ -307,11 +320,4 @@ pub(crate) fn tanh(steps: i32) -> i32 {
 /// The logistic function, likewise: `(1 + tanh(x / 2)) / 2`.
 pub(crate) fn sigmoid(steps: i32) -> i32 {
     (32_768 + tanh(steps >> 1) + 1) >> 1
-}
-
-/// [`sigmoid`] of a vector, given its [`tanh`].
-#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
-#[inline(always)]
-pub(crate) fn sigmoid_from_tanh<V: Int8Vector>(steps: V, tanh: impl Fn(V) -> V, splat: impl Fn(i32) -> V) -> V {
-    tanh(steps.shift_right_by::<1>()).add(splat(32_769)).shift_right_by::<1>()
 }

@@ -1,6 +1,5 @@
 //! The trait that every backend implements for the int8 kernels, and over which they are written once.
 
-use super::requantize::Lookup;
 use super::tensor::Group;
 
 /// A register of 32-bit integers, and the few operations that the kernels need. Arithmetic wraps around.
@@ -76,8 +75,9 @@ pub(crate) trait Int8Vector: Copy {
     fn shift_right(self, places: Self) -> Self;
     /// `self >> PLACES` with the sign.
     fn shift_right_by<const PLACES: u32>(self) -> Self;
-    /// What is looked up for each lane, which must be between -32,767 and 32,767.
-    fn look_up(self, lookup: Lookup) -> Self;
+    /// [`tanh`](super::requantize::tanh) of each lane, which must be between -32,767 and 32,767. That function is an argument
+    /// so that programs without tanh need not be linked with it.
+    fn tanh(self, tanh: fn(i32) -> i32) -> Self;
     /// Writes the lanes to `to`, as many as fit; they must be between -128 and 127.
     fn store_int8(self, to: &mut [i8]);
     /// Writes the lanes as f32, times the f32 of which `scales` has the bits, as many as fit.

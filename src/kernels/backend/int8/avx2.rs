@@ -2,7 +2,7 @@
 
 use super::Int8Kernel;
 use crate::kernels::backend::avx2::{Token, mask};
-use crate::kernels::int8::requantize::{Function, LOOKUP_STEPS, Lookup, TANH, sigmoid_from_tanh};
+use crate::kernels::int8::requantize::{LOOKUP_STEPS, TANH};
 use crate::kernels::int8::tensor::Group;
 use crate::kernels::int8::vector::Int8Vector;
 #[cfg(target_arch = "x86")]
@@ -14,8 +14,8 @@ use core::arch::x86_64::*;
 pub(super) fn call<K: Int8Kernel>(token: Token, kernel: K) {
     #[target_feature(enable = "avx2,fma")]
     fn with_features<K: Int8Kernel>(token: Token, kernel: K) {
-        // Eight sums, two weights, two halves of the inputs and ones: thirteen of the sixteen registers.
-        kernel.run::<I32x8, 4, 2, 2, 2, 4>(token);
+        // Eight sums, the weights and their sizes, inputs, products and ones: thirteen of the sixteen registers.
+        kernel.run::<I32x8, 8, 1, 2, 2, 8>(token);
     }
     // SAFETY: the token proves that the processor has the features.
     unsafe { with_features(token, kernel) }
@@ -38,31 +38,48 @@ const fn table() -> [u32; LOOKUP_STEPS] {
     table
 }
 
-impl I32x8 {
-    /// [`tanh`](crate::kernels::int8::requantize::tanh) of each lane.
-    #[inline(always)]
-    fn tanh(self) -> Self {
-        // SAFETY: a vector proves that the processor has AVX2; the indices are bounded to the table.
-        unsafe {
-            let size = _mm256_min_epi32(_mm256_abs_epi32(self.0), _mm256_set1_epi32((LOOKUP_STEPS as i32) << 8));
-            // The last index again for what is behind it: a rest of 256 is the next entry itself.
-            let index = _mm256_min_epi32(_mm256_srli_epi32::<8>(size), _mm256_set1_epi32(LOOKUP_STEPS as i32 - 1));
-            let rest = _mm256_sub_epi32(size, _mm256_slli_epi32::<8>(index));
-            let entry = _mm256_i32gather_epi32::<4>(TABLE.as_ptr().cast(), index);
-            let more = _mm256_madd_epi16(_mm256_srli_epi32::<16>(entry), rest);
-            let more = _mm256_srli_epi32::<8>(_mm256_add_epi32(more, _mm256_set1_epi32(128)));
-            let entry = _mm256_and_si256(entry, _mm256_set1_epi32(0xffff));
-            // (The sign of 0 is 0, and so is its tanh.)
-            Self(_mm256_sign_epi32(_mm256_add_epi32(entry, more), self.0))
+/// The entries of [`TABLE`] that the lanes of `index` are the numbers of, which must be less than its length. (A gather is
+/// slower, on some processors by far.)
+///
+/// # Safety
+/// The processor must have AVX2.
+#[inline(always)]
+unsafe fn entries(index: __m256i) -> __m256i {
+    const { assert!(LOOKUP_STEPS == 64) };
+    // SAFETY: the caller vouches for AVX2; the eight vectors are within the table.
+    unsafe {
+        let mut found = [index; 8];
+        for (eighth, found) in found.iter_mut().enumerate() {
+            let entries = _mm256_loadu_si256(TABLE.as_ptr().add(eighth * 8).cast());
+            // The instruction looks at the three lowest bits of the index.
+            *found = _mm256_permutevar8x32_epi32(entries, index);
         }
+        // One of each two, by the next bit.
+        let mut bit = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
+        let [a, b, c, d, e, f, g, h] = found;
+        let [a, b, c, d] = [pick(bit, a, b), pick(bit, c, d), pick(bit, e, f), pick(bit, g, h)];
+        bit = _mm256_castsi256_ps(_mm256_slli_epi32::<27>(index));
+        let [a, b] = [pick(bit, a, b), pick(bit, c, d)];
+        bit = _mm256_castsi256_ps(_mm256_slli_epi32::<26>(index));
+        pick(bit, a, b)
     }
+}
+
+/// Per lane `b` where the highest bit is set, else `a`.
+///
+/// # Safety
+/// The processor must have AVX.
+#[inline(always)]
+unsafe fn pick(bit: __m256, a: __m256i, b: __m256i) -> __m256i {
+    // SAFETY: the caller vouches for AVX.
+    unsafe { _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), bit)) }
 }
 
 impl Int8Vector for I32x8 {
     type Token = Token;
-    type Weights = __m256i;
-    /// Their sizes, and the inputs themselves.
-    type Inputs = [__m256i; 2];
+    /// Their sizes, and the weights themselves.
+    type Weights = [__m256i; 2];
+    type Inputs = __m256i;
     type Windows = Self;
     const LANES: usize = 8;
 
@@ -110,26 +127,26 @@ impl Int8Vector for I32x8 {
 
     #[inline(always)]
     unsafe fn weights(_: Token, from: *const Group, lane: usize) -> Self::Weights {
-        // SAFETY: the token proves that the processor has AVX; the caller vouches for sixteen lanes of four bytes, of which
+        // SAFETY: the token proves that the processor has AVX2; the caller vouches for sixteen lanes of four bytes, of which
         // eight begin at `lane`.
-        unsafe { _mm256_loadu_si256(from.cast::<[i8; 4]>().add(lane).cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn inputs(_: Token, from: *const i8) -> Self::Inputs {
-        // SAFETY: the token proves that the processor has AVX2; the caller vouches for four readable bytes.
         unsafe {
-            let inputs = _mm256_set1_epi32(from.cast::<i32>().read_unaligned());
-            [_mm256_abs_epi8(inputs), inputs]
+            let weights = _mm256_loadu_si256(from.cast::<[i8; 4]>().add(lane).cast());
+            [_mm256_abs_epi8(weights), weights]
         }
     }
 
     #[inline(always)]
-    fn add_products(self, weights: Self::Weights, [sizes, inputs]: Self::Inputs) -> Self {
+    unsafe fn inputs(_: Token, from: *const i8) -> Self::Inputs {
+        // SAFETY: the token proves that the processor has AVX; the caller vouches for four readable bytes.
+        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    fn add_products(self, [sizes, weights]: Self::Weights, inputs: Self::Inputs) -> Self {
         // SAFETY: a vector proves that the processor has AVX2.
         unsafe {
-            // No two products add up to more than 2 * 127 * 127, which 16 bits can hold.
-            let pairs = _mm256_maddubs_epi16(sizes, _mm256_sign_epi8(weights, inputs));
+            // No input is -128, so two products are at most 2 * 128 * 127, which 16 bits can hold.
+            let pairs = _mm256_maddubs_epi16(sizes, _mm256_sign_epi8(inputs, weights));
             Self(_mm256_add_epi32(self.0, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))))
         }
     }
@@ -189,13 +206,19 @@ impl Int8Vector for I32x8 {
     }
 
     #[inline(always)]
-    fn look_up(self, lookup: Lookup) -> Self {
-        match lookup.name {
-            Function::Tanh => self.tanh(),
-            Function::Sigmoid => sigmoid_from_tanh(self, Self::tanh, |value| {
-                // SAFETY: a vector proves that the processor has AVX.
-                Self(unsafe { _mm256_set1_epi32(value) })
-            }),
+    fn tanh(self, _: fn(i32) -> i32) -> Self {
+        // SAFETY: a vector proves that the processor has AVX2; the indices are bounded to the table.
+        unsafe {
+            let size = _mm256_min_epi32(_mm256_abs_epi32(self.0), _mm256_set1_epi32((LOOKUP_STEPS as i32) << 8));
+            // The last index again for what is behind it: a rest of 256 is the next entry itself.
+            let index = _mm256_min_epi32(_mm256_srli_epi32::<8>(size), _mm256_set1_epi32(LOOKUP_STEPS as i32 - 1));
+            let rest = _mm256_sub_epi32(size, _mm256_slli_epi32::<8>(index));
+            let entry = entries(index);
+            let more = _mm256_madd_epi16(_mm256_srli_epi32::<16>(entry), rest);
+            let more = _mm256_srli_epi32::<8>(_mm256_add_epi32(more, _mm256_set1_epi32(128)));
+            let entry = _mm256_and_si256(entry, _mm256_set1_epi32(0xffff));
+            // (The sign of 0 is 0, and so is its tanh.)
+            Self(_mm256_sign_epi32(_mm256_add_epi32(entry, more), self.0))
         }
     }
 

@@ -5,7 +5,7 @@
 use super::Int8Kernel;
 use crate::kernels::backend::avx512::{self, mask};
 use crate::kernels::backend::x86;
-use crate::kernels::int8::requantize::{Function, LOOKUP_STEPS, Lookup, TANH, sigmoid_from_tanh};
+use crate::kernels::int8::requantize::{LOOKUP_STEPS, TANH};
 use crate::kernels::int8::tensor::Group;
 use crate::kernels::int8::vector::Int8Vector;
 #[cfg(target_arch = "x86")]
@@ -39,14 +39,14 @@ pub(super) fn call<K: Int8Kernel>(token: Token, kernel: K) {
 pub(crate) struct I32x16<const SHIFTED_WEIGHTS: bool>(__m512i);
 
 /// tanh's table, and what each next entry has more.
-static TABLES: [[u16; LOOKUP_STEPS]; 2] = tables();
+static TABLES: [[i16; LOOKUP_STEPS]; 2] = tables();
 
-const fn tables() -> [[u16; LOOKUP_STEPS]; 2] {
+const fn tables() -> [[i16; LOOKUP_STEPS]; 2] {
     let mut tables = [[0; LOOKUP_STEPS]; 2];
     let mut index = 0;
     while index < LOOKUP_STEPS {
-        tables[0][index] = TANH[index];
-        tables[1][index] = TANH[index + 1] - TANH[index];
+        tables[0][index] = TANH[index].cast_signed();
+        tables[1][index] = (TANH[index + 1] - TANH[index]).cast_signed();
         index += 1;
     }
     tables
@@ -57,31 +57,6 @@ const fn tables() -> [[u16; LOOKUP_STEPS]; 2] {
 fn shifted(_: Token, bytes: __m512i) -> __m512i {
     // SAFETY: the token proves that the processor has AVX-512.
     unsafe { _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)) }
-}
-
-impl<const SHIFTED_WEIGHTS: bool> I32x16<SHIFTED_WEIGHTS> {
-    /// [`tanh`](crate::kernels::int8::requantize::tanh) of each lane.
-    #[inline(always)]
-    fn tanh(self) -> Self {
-        const { assert!(LOOKUP_STEPS == 64) };
-        let [entries, differences] = &TABLES;
-        // SAFETY: a vector proves that the processor has AVX-512 BW; each table is two vectors long.
-        unsafe {
-            let load =
-                |table: &[u16; LOOKUP_STEPS], half: usize| _mm512_loadu_epi16(table.as_ptr().add(half * 32).cast());
-            let size = _mm512_min_epi32(_mm512_abs_epi32(self.0), _mm512_set1_epi32((LOOKUP_STEPS as i32) << 8));
-            // The last index again for what is behind it: a rest of 256 is the next entry itself.
-            let index = _mm512_min_epi32(_mm512_srli_epi32::<8>(size), _mm512_set1_epi32(LOOKUP_STEPS as i32 - 1));
-            let rest = _mm512_sub_epi32(size, _mm512_slli_epi32::<8>(index));
-            // The upper half of each lane looks up the first entry: that of tanh is 0, and the rest has none.
-            let entry = _mm512_permutex2var_epi16(load(entries, 0), index, load(entries, 1));
-            let difference = _mm512_permutex2var_epi16(load(differences, 0), index, load(differences, 1));
-            let more = _mm512_add_epi32(_mm512_madd_epi16(difference, rest), _mm512_set1_epi32(128));
-            let value = _mm512_add_epi32(entry, _mm512_srli_epi32::<8>(more));
-            let negative = _mm512_movepi32_mask(self.0);
-            Self(_mm512_mask_sub_epi32(value, negative, _mm512_setzero_si512(), value))
-        }
-    }
 }
 
 impl<const SHIFTED_WEIGHTS: bool> Int8Vector for I32x16<SHIFTED_WEIGHTS> {
@@ -220,13 +195,24 @@ impl<const SHIFTED_WEIGHTS: bool> Int8Vector for I32x16<SHIFTED_WEIGHTS> {
     }
 
     #[inline(always)]
-    fn look_up(self, lookup: Lookup) -> Self {
-        match lookup.name {
-            Function::Tanh => self.tanh(),
-            Function::Sigmoid => sigmoid_from_tanh(self, Self::tanh, |value| {
-                // SAFETY: a vector proves that the processor has AVX-512.
-                Self(unsafe { _mm512_set1_epi32(value) })
-            }),
+    fn tanh(self, _: fn(i32) -> i32) -> Self {
+        const { assert!(LOOKUP_STEPS == 64) };
+        let [entries, differences] = &TABLES;
+        // SAFETY: a vector proves that the processor has AVX-512 BW; each table is two vectors long.
+        unsafe {
+            let size = _mm512_min_epi32(_mm512_abs_epi32(self.0), _mm512_set1_epi32((LOOKUP_STEPS as i32) << 8));
+            // The last index again for what is behind it: a rest of 256 is the next entry itself.
+            let index = _mm512_min_epi32(_mm512_srli_epi32::<8>(size), _mm512_set1_epi32(LOOKUP_STEPS as i32 - 1));
+            let rest = _mm512_sub_epi32(size, _mm512_slli_epi32::<8>(index));
+            // The upper half of each lane looks up the first entry: that of tanh is 0, and the rest has none.
+            let [low, high] = [entries.as_ptr(), entries.as_ptr().add(32)];
+            let entry = _mm512_permutex2var_epi16(_mm512_loadu_epi16(low), index, _mm512_loadu_epi16(high));
+            let [low, high] = [differences.as_ptr(), differences.as_ptr().add(32)];
+            let difference = _mm512_permutex2var_epi16(_mm512_loadu_epi16(low), index, _mm512_loadu_epi16(high));
+            let more = _mm512_add_epi32(_mm512_madd_epi16(difference, rest), _mm512_set1_epi32(128));
+            let value = _mm512_add_epi32(entry, _mm512_srli_epi32::<8>(more));
+            let negative = _mm512_movepi32_mask(self.0);
+            Self(_mm512_mask_sub_epi32(value, negative, _mm512_setzero_si512(), value))
         }
     }
 

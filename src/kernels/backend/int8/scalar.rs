@@ -1,7 +1,6 @@
 //! Int8 for every processor: plain arithmetic on arrays of four.
 
 use super::Int8Kernel;
-use crate::kernels::int8::requantize::Lookup;
 use crate::kernels::int8::tensor::Group;
 use crate::kernels::int8::tensor::nearest;
 use crate::kernels::int8::vector::Int8Vector;
@@ -123,8 +122,8 @@ impl Int8Vector for I32x4 {
     }
 
     #[inline(always)]
-    fn look_up(self, lookup: Lookup) -> Self {
-        Self(self.0.map(lookup.function))
+    fn tanh(self, tanh: fn(i32) -> i32) -> Self {
+        Self(self.0.map(tanh))
     }
 
     #[inline(always)]

@@ -1,4 +1,7 @@
 //! The inner loops of the int8 kernels: tiles of sums, rows of inputs times vectors of a weight panel.
+//!
+//! No closures, here and in the kernels: a closure that operates on vectors, passed to a function of the standard library,
+//! is compiled without the backend's instructions.
 
 use crate::kernels::int8::tensor::Group;
 use crate::kernels::int8::vector::Int8Vector;
@@ -46,16 +49,21 @@ impl<'a, V: Int8Vector, const COLUMNS: usize> Operands<'a, V, COLUMNS> {
         columns.iter().all(within).then_some(Self { inputs, weights, columns, runs, last_row, vector: PhantomData })
     }
 
-    /// The weights of some vectors for a group of inputs.
+    /// Adds the products of one group to the sums of one row, whose inputs begin at `start`.
     ///
     /// # Safety
-    /// `group` must be one of those of the runs.
+    /// `start` must not be behind `last_row`; `group` and `input` must be those of a group of the runs.
     #[inline(always)]
-    unsafe fn weights(&self, token: V::Token, group: usize) -> [V::Weights; COLUMNS] {
-        self.columns.map(|column| {
-            // SAFETY: `new` has checked that the groups of the runs follow each column's first, and the lanes.
-            unsafe { V::weights(token, self.weights.as_ptr().add(column.group + group), column.lane) }
-        })
+    unsafe fn add_group(&self, token: V::Token, [group, input]: [usize; 2], start: usize, sums: &mut [V; COLUMNS]) {
+        // SAFETY: the caller vouches for the inputs; `new` has checked that the groups of the runs follow each column's first,
+        // and the lanes.
+        unsafe {
+            let inputs = V::inputs(token, self.inputs.as_ptr().add(start + input));
+            for (sum, column) in sums.iter_mut().zip(self.columns) {
+                let weights = V::weights(token, self.weights.as_ptr().add(column.group + group), column.lane);
+                *sum = sum.add_products(weights, inputs);
+            }
+        }
     }
 }
 
@@ -74,15 +82,9 @@ pub(crate) fn accumulate<V: Int8Vector, const ROWS: usize, const COLUMNS: usize>
     for run in 0..count {
         for group in 0..groups {
             let input = run * pitch + group * 4;
-            // SAFETY: no row begins behind the last that has all inputs, and `new` has checked the weights.
-            unsafe {
-                let weights = operands.weights(token, run * groups + group);
-                for (start, sums) in starts.iter().zip(&mut sums) {
-                    let inputs = V::inputs(token, operands.inputs.as_ptr().add(start + input));
-                    for (sum, weights) in sums.iter_mut().zip(weights) {
-                        *sum = sum.add_products(weights, inputs);
-                    }
-                }
+            for (start, sums) in starts.iter().zip(&mut sums) {
+                // SAFETY: no row begins behind the last that has all inputs.
+                unsafe { operands.add_group(token, [run * groups + group, input], *start, sums) };
             }
         }
     }
@@ -102,25 +104,17 @@ pub(crate) fn accumulate_row<V: Int8Vector, const CHAINS: usize, const COLUMNS: 
     }
     let groups = operands.runs.groups;
     let mut chains = [[V::splat(token, 0); COLUMNS]; CHAINS];
-    let add = |group: usize, sums: &mut [V; COLUMNS]| {
-        // SAFETY: only called with the groups of the run, which `new` has checked.
-        unsafe {
-            let weights = operands.weights(token, group);
-            let inputs = V::inputs(token, operands.inputs.as_ptr().add(group * 4));
-            for (sum, weights) in sums.iter_mut().zip(weights) {
-                *sum = sum.add_products(weights, inputs);
-            }
-        }
-    };
     let mut group = 0;
     while group + CHAINS <= groups {
         for (chain, sums) in chains.iter_mut().enumerate() {
-            add(group + chain, sums);
+            // SAFETY: a group of the run, and there is at least one row.
+            unsafe { operands.add_group(token, [group + chain, (group + chain) * 4], 0, sums) };
         }
         group += CHAINS;
     }
     for group in group..groups {
-        add(group, &mut sums);
+        // SAFETY: likewise.
+        unsafe { operands.add_group(token, [group, group * 4], 0, &mut sums) };
     }
     for chain in chains {
         for (sum, more) in sums.iter_mut().zip(chain) {
@@ -138,14 +132,11 @@ pub(crate) fn excess<V: Int8Vector, const COLUMNS: usize>(
 ) -> [V; COLUMNS] {
     let mut sums = [V::splat(token, 0); COLUMNS];
     if V::EXCESS_OF_WEIGHTS {
+        // One row of zeros for all groups.
+        let zeros = Operands { inputs: &[0; 4], ..*operands };
         for group in 0..operands.runs.count * operands.runs.groups {
-            // SAFETY: the array has four bytes, and the group is one of those that `new` has checked.
-            unsafe {
-                let inputs = V::inputs(token, [0i8; 4].as_ptr());
-                for (sum, weights) in sums.iter_mut().zip(operands.weights(token, group)) {
-                    *sum = sum.add_products(weights, inputs);
-                }
-            }
+            // SAFETY: a group of the runs, whose inputs are the four at the beginning.
+            unsafe { zeros.add_group(token, [group, 0], 0, &mut sums) };
         }
     }
     sums

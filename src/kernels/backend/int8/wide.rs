@@ -1,7 +1,6 @@
 //! Int8 with the portable vectors of the `wide` crate, as dot products of 16-bit numbers.
 
 use super::Int8Kernel;
-use crate::kernels::int8::requantize::Lookup;
 use crate::kernels::int8::tensor::Group;
 use crate::kernels::int8::vector::Int8Vector;
 use core::array::from_fn;
@@ -126,8 +125,8 @@ impl Int8Vector for I32x4 {
     }
 
     #[inline(always)]
-    fn look_up(self, lookup: Lookup) -> Self {
-        Self(i32x4::new(self.0.to_array().map(lookup.function)))
+    fn tanh(self, tanh: fn(i32) -> i32) -> Self {
+        Self(i32x4::new(self.0.to_array().map(tanh)))
     }
 
     #[inline(always)]
