@@ -17,7 +17,28 @@ fn main() {
     if target.starts_with("thumb") && target.ends_with("eabihf") {
         println!("cargo::rustc-cfg=cortex_m_fpu");
     }
+    println!("cargo::rustc-check-cfg=cfg(cortex_m_dsp)");
+    println!("cargo::rustc-check-cfg=cfg(cortex_m_v6)");
+    if has_dsp(&target) {
+        println!("cargo::rustc-cfg=cortex_m_dsp");
+    }
+    if target.starts_with("thumbv6m") || target.starts_with("thumbv8m.base") {
+        println!("cargo::rustc-cfg=cortex_m_v6");
+    }
     println!("cargo::rustc-env=THUMBNET_BUILT_FOR={}", built_for(&target, &arch));
+}
+
+/// Whether the processor has the DSP extension: every Armv7E-M has it, of the Armv8-M main line those that are named to the
+/// compiler with `-C target-cpu`.
+fn has_dsp(target: &str) -> bool {
+    const CPUS: [&str; 4] = ["cortex-m33", "cortex-m35p", "cortex-m55", "cortex-m85"];
+    let flags = var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let cpu = flags
+        .split('\x1f')
+        .filter_map(|flag| flag.strip_prefix("-C").unwrap_or(flag).strip_prefix("target-cpu="))
+        .last();
+    target.starts_with("thumbv7em")
+        || (target.starts_with("thumbv8m.main") && cpu.is_some_and(|cpu| CPUS.contains(&cpu)))
 }
 
 /// What the kernels were built for, in words.
@@ -25,10 +46,10 @@ fn built_for<'a>(target: &str, arch: &'a str) -> &'a str {
     const CORES: [(&str, &str); 7] = [
         ("thumbv6m", "Cortex-M0/M0+ (scalar kernels, soft float)"),
         ("thumbv7m", "Cortex-M3 (scalar kernels, soft float)"),
-        ("thumbv7em-none-eabihf", "Cortex-M4F/M7 (scalar kernels, FPU)"),
+        ("thumbv7em-none-eabihf", "Cortex-M4F/M7 (assembly for the FPU)"),
         ("thumbv7em", "Cortex-M4/M7 (scalar kernels, soft float)"),
         ("thumbv8m.base", "Cortex-M23 (scalar kernels, soft float)"),
-        ("thumbv8m.main-none-eabihf", "Cortex-M33/M55 (scalar kernels, FPU)"),
+        ("thumbv8m.main-none-eabihf", "Cortex-M33/M55 (assembly for the FPU)"),
         ("thumbv8m.main", "Cortex-M33 (scalar kernels, soft float)"),
     ];
     CORES.iter().find(|(prefix, _)| target.starts_with(prefix)).map_or(arch, |(_, words)| words)

@@ -10,7 +10,10 @@ fn main() {
     let target = env::var("TARGET").expect("cargo sets TARGET for a build script");
     let board = if target.starts_with("thumbv6m") { "rp2040" } else { "stm32f411" };
     use_layout("digits", "mps2-an386", &out);
+    use_layout("kernels", "mps2-an386", &out);
     use_layout("board", board, &out);
+    // Whatever it was compiled for: an M4 runs the code of an M0, and has the flash for it.
+    use_layout("count", "mps2-an386", &out);
     // cortex-m-rt's linker script; it includes the layout under the name `memory.x`.
     println!("cargo::rustc-link-arg-bins=-Tlink.x");
     // No page alignment between sections: flash has no pages to protect, and the padding would be paid for in bytes.
@@ -20,6 +23,16 @@ fn main() {
     println!("cargo::rerun-if-changed={digits}");
     if Path::new(digits).exists() {
         println!("cargo::rustc-cfg=has_digits");
+    }
+    // Made by `cargo xtask count`; see `src/bin/count.rs`.
+    println!("cargo::rustc-check-cfg=cfg(has_workload)");
+    println!("cargo::rerun-if-env-changed=THUMBNET_WORKLOAD");
+    if let Ok(workload) = env::var("THUMBNET_WORKLOAD") {
+        let model = format!("assets/{workload}.tnet");
+        println!("cargo::rerun-if-changed={model}");
+        if Path::new(&model).exists() {
+            println!("cargo::rustc-cfg=has_workload");
+        }
     }
 }
 

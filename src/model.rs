@@ -501,7 +501,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 for row in 0..rows {
                     let x = x.part(row * tensor.inputs(), tensor.inputs());
                     let out = out.part(row * tensor.outputs(), tensor.outputs());
-                    int8::dense::dense_folded(x, tensor, &epilogue, workspace, out);
+                    int8::dense::dense_folded(x, tensor, &epilogue, workspace, out)?;
                 }
             }
             _ => return None,
@@ -569,8 +569,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 int8::conv2d::conv2d_grouped(self.backend, x.ready()?, geometry, tensor, &epilogue, workspace, out);
             }
             (Layer::Conv2d(conv), Packing::Folded) if OPS & FOLDED == FOLDED => {
-                let geometry = Geometry::new(conv, input, output);
-                int8::conv2d::conv2d_folded(x, geometry, tensor, &epilogue, workspace, out);
+                int8::conv2d::conv2d_folded(x, conv, (input, output), tensor, &epilogue, workspace, out)?;
             }
             (Layer::DepthwiseConv2d(conv), _) if OPS & ops::DEPTHWISE_CONV2D != 0 => {
                 let geometry = Geometry::depthwise(conv, input, output);

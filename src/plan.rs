@@ -114,8 +114,8 @@ fn quantizes_on_the_way(layer: &Layer) -> bool {
 /// Four-byte words of workspace that a layer needs beside its input and its outputs.
 fn workspace(layer: &Layer, input: Shape, quantized: bool) -> Option<u32> {
     match (layer, layer.weight_type()) {
-        (Layer::Dense(_), Some(WeightType::Int8(Packing::Folded))) => {
-            Some(int8::dense::folded_workspace(input.elements()?))
+        (Layer::Dense(dense), Some(WeightType::Int8(Packing::Folded))) => {
+            Some(int8::dense::folded_workspace(input.elements()?, dense.outputs.into()))
         }
         (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Folded))) => {
             int8::conv2d::folded_workspace(conv, input, quantized)

@@ -9,19 +9,19 @@ use core::marker::PhantomData;
 /// Replaces each value by its exponential, with an error of at most 2 units in the last place.
 #[inline(never)]
 pub fn exp(backend: Backend, values: &mut [f32]) {
-    backend.dispatch(Map::<Exp>(values, PhantomData));
+    backend.dispatch_elementwise(Map::<Exp>(values, PhantomData));
 }
 
 /// Replaces each value by its hyperbolic tangent, with an error of at most 4 units in the last place.
 #[inline(never)]
 pub fn tanh(backend: Backend, values: &mut [f32]) {
-    backend.dispatch(Map::<Tanh>(values, PhantomData));
+    backend.dispatch_elementwise(Map::<Tanh>(values, PhantomData));
 }
 
 /// Replaces each value `x` by `1 / (1 + exp(-x))`, with an error of at most 4 units in the last place.
 #[inline(never)]
 pub fn sigmoid(backend: Backend, values: &mut [f32]) {
-    backend.dispatch(Map::<Sigmoid>(values, PhantomData));
+    backend.dispatch_elementwise(Map::<Sigmoid>(values, PhantomData));
 }
 
 /// Replaces the values by `exp(x_i) / Σ exp(x_j)`.
@@ -33,7 +33,7 @@ pub fn softmax(backend: Backend, values: &mut [f32]) {
     let larger = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
     let largest = values.iter().copied().fold(f32::NEG_INFINITY, larger);
     values.iter_mut().for_each(|value| *value -= largest);
-    backend.dispatch(Map::<Exp>(values, PhantomData));
+    backend.dispatch_elementwise(Map::<Exp>(values, PhantomData));
     let sum: f32 = values.iter().sum();
     values.iter_mut().for_each(|value| *value /= sum);
 }
@@ -59,7 +59,9 @@ impl<F: Function> Kernel for Map<'_, F> {
             F::apply(token, V::load(token, chunk)).store(chunk);
         }
         let rest = chunks.into_remainder();
-        F::apply(token, V::load(token, rest)).store(rest);
+        if V::LANES > 1 {
+            F::apply(token, V::load(token, rest)).store(rest);
+        }
     }
 }
 

@@ -5,15 +5,19 @@
 
 use super::backend::Backend;
 use super::backend::taps::Lanes;
+#[cfg(cortex_m_fpu)]
+use super::backend::tile::{Element, Inputs};
 use super::conv2d::ConvKernel;
 use super::dense::{RowKernel, RowsKernel, Sums};
 use super::depthwise_conv2d::DepthwiseKernel;
+#[cfg(cortex_m_fpu)]
+use super::pack::Panels;
 use super::pack::Weight;
 use super::pack::sealed::Compiled;
 use half::f16;
 
 macro_rules! compiled {
-    ($module:ident, $weight:ty) => {
+    ($module:ident, $weight:ty, $($without_vectors:tt)*) => {
         // A module for the symbols' names: they tell which types of weights a program has kernels for.
         mod $module {
             use super::*;
@@ -50,6 +54,8 @@ macro_rules! compiled {
         }
 
         impl Compiled for $weight {
+            $($without_vectors)*
+
             fn dense(backend: Backend, sums: Sums<'_, Self>) {
                 $module::dense(backend, sums);
             }
@@ -77,8 +83,23 @@ macro_rules! compiled {
     };
 }
 
-compiled!(f32_weights, f32);
-compiled!(f16_weights, f16);
+compiled! {
+    f32_weights, f32,
+    #[cfg(cortex_m_fpu)]
+    #[inline(always)]
+    fn dense_without_vectors<E: Element>(x: Inputs<'_, E>, weights: Panels<'_, f32>, floor: f32, out: &mut [f32]) -> bool {
+        super::backend::cortex_m::run_dense(&x, &weights, floor, out);
+        true
+    }
+
+    #[cfg(cortex_m_fpu)]
+    #[inline(always)]
+    fn conv2d_without_vectors<E: Element>(kernel: ConvKernel<'_, E, f32>) -> Option<ConvKernel<'_, E, f32>> {
+        super::backend::cortex_m::run_conv2d(kernel);
+        None
+    }
+}
+compiled! { f16_weights, f16, }
 
 /// Inputs of a convolution.
 pub(crate) trait Input: Lanes {

@@ -28,7 +28,10 @@ pub(crate) fn conv2d<E: Input, W: Weight>(
 ) {
     let geometry = Geometry::new(conv, input, output);
     if x.values.len() == geometry.elements() && weights.inputs() == geometry.window() {
-        E::conv2d(backend, ConvKernel { x, geometry, weights, floor, out });
+        let kernel = ConvKernel { x, geometry, weights, floor, out };
+        if let Some(kernel) = W::conv2d_without_vectors(kernel) {
+            E::conv2d(backend, kernel);
+        }
     }
 }
 
@@ -38,11 +41,11 @@ const ANY: usize = 0;
 /// What a convolution computes.
 #[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
 pub struct ConvKernel<'a, E, W> {
-    x: Inputs<'a, E>,
-    geometry: Geometry,
-    weights: Panels<'a, W>,
-    floor: f32,
-    out: &'a mut [f32],
+    pub(super) x: Inputs<'a, E>,
+    pub(super) geometry: Geometry,
+    pub(super) weights: Panels<'a, W>,
+    pub(super) floor: f32,
+    pub(super) out: &'a mut [f32],
 }
 
 #[cfg(not(target_os = "none"))]

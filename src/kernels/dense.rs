@@ -42,6 +42,9 @@ pub(crate) fn dense_rows<W: Weight>(
     out: &mut [f32],
 ) {
     if x.len() == rows * weights.inputs() && out.len() == rows * weights.outputs() {
+        if rows == 1 && W::dense_without_vectors(Inputs::plain(x), weights, floor, out) {
+            return;
+        }
         let part = Part { x, row_stride: weights.inputs(), first: 0, len: weights.inputs(), begin: true, floor };
         dense_part(backend, rows, part, weights, out);
     }
@@ -64,6 +67,9 @@ pub(crate) fn dense_bytes_rows<W: Weight>(
     const ROWS: usize = if cfg!(target_os = "none") { 1 } else { 24 };
     let (inputs, outputs) = (weights.inputs(), weights.outputs());
     if x.len() != rows * inputs || out.len() != rows * outputs || inputs == 0 || outputs == 0 {
+        return;
+    }
+    if rows == 1 && W::dense_without_vectors(Inputs { values: x, scale, offset }, weights, floor, out) {
         return;
     }
     let mut buffer = [0.0; LEN * ROWS];

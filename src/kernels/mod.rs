@@ -25,7 +25,7 @@ pub use int8::tensor::Int8Tensor;
 pub use matmul::{MatmulError, matmul, matmul_packing_bytes};
 pub use pack::{Panels, Weight};
 
-/// What the kernels of this build were made for, in words, e.g. `"Cortex-M4F/M7 (scalar kernels, FPU)"`; on other
+/// What the kernels of this build were made for, in words, e.g. `"Cortex-M4F/M7 (assembly for the FPU)"`; on other
 /// processors the name of the architecture.
 #[must_use]
 pub const fn built_for() -> &'static str {

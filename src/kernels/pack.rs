@@ -26,14 +26,31 @@ pub trait Weight: Pod + sealed::Load + sealed::Compiled {
 }
 
 pub(crate) mod sealed {
-    use super::Vector;
+    use super::{Panels, Vector};
     use crate::kernels::backend::Backend;
+    use crate::kernels::backend::tile::{Element, Inputs};
     use crate::kernels::conv2d::ConvKernel;
     use crate::kernels::dense::Sums;
     use crate::kernels::depthwise_conv2d::DepthwiseKernel;
 
     /// The kernels for one type of weights.
     pub trait Compiled: Sized {
+        /// A dense layer of one row, if the processor has a kernel for it that is no [`Kernel`](crate::kernels::backend::Kernel);
+        /// else false.
+        #[inline(always)]
+        fn dense_without_vectors<E: Element>(
+            _x: Inputs<'_, E>,
+            _weights: Panels<'_, Self>,
+            _floor: f32,
+            _out: &mut [f32],
+        ) -> bool {
+            false
+        }
+        /// A convolution, likewise; else the kernel, unused.
+        #[inline(always)]
+        fn conv2d_without_vectors<E: Element>(kernel: ConvKernel<'_, E, Self>) -> Option<ConvKernel<'_, E, Self>> {
+            Some(kernel)
+        }
         /// A dense layer of one row.
         fn dense(backend: Backend, sums: Sums<'_, Self>);
         /// A dense layer of any number of rows.

@@ -75,7 +75,7 @@ fn show(command: &Command) -> String {
     words.push(command.get_program().display().to_string());
     words.extend(command.get_args().map(|argument| argument.display().to_string()));
     let line = words.join(" ");
-    println!("$ {line}");
+    eprintln!("$ {line}"); // so that a chore can print JSON
     line
 }
 

@@ -1,7 +1,7 @@
 //! The firmware example, run under QEMU.
 
 use crate::{command, digits, toolchain};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(crate) const TARGET: &str = "thumbv7em-none-eabihf";
 
 /// What brings the emulator.
-const QEMU_REMEDY: &str = "`apt-get install qemu-system-arm` on Debian, `brew install qemu` on a Mac";
+pub(crate) const QEMU_REMEDY: &str = "`apt-get install qemu-system-arm` on Debian, `brew install qemu` on a Mac";
 
 /// An emulated run takes well under a minute; one that hangs is ended.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -30,11 +30,24 @@ pub(crate) fn run() -> Result<u8> {
     Ok(0)
 }
 
+/// Compares the kernels with plain loops on the emulated processor.
+pub(crate) fn compare_kernels() -> Result<()> {
+    toolchain::require_program("qemu-system-arm", QEMU_REMEDY)?;
+    let code = run_program("kernels", "")?;
+    ensure!(code == 0, "the program's exit code is {code}");
+    Ok(())
+}
+
 /// Makes the digits file, builds the firmware and runs it; gives the firmware's exit code.
 fn run_model(model: &str, feature: &str) -> Result<u8> {
     digits::make_file(model)?;
+    run_program("digits", feature)
+}
+
+/// Builds one of the firmware's programs and runs it; gives its exit code.
+fn run_program(program: &str, feature: &str) -> Result<u8> {
     let prepare = |cargo: &mut Command| {
-        cargo.args(["--release", "--bin", "digits"]);
+        cargo.args(["--release", "--bin", program]);
         if !feature.is_empty() {
             cargo.args(["--features", feature]);
         }
@@ -43,9 +56,9 @@ fn run_model(model: &str, feature: &str) -> Result<u8> {
     let mut build = cargo();
     prepare(build.arg("build"))?;
     command::run(&mut build)?;
-    let mut digits = cargo();
-    prepare(digits.args(["run", "--quiet"]))?;
-    let status = command::run_within(LIMIT, digits)?;
+    let mut run = cargo();
+    prepare(run.args(["run", "--quiet"]))?;
+    let status = command::run_within(LIMIT, run)?;
     // No code: ended by a signal.
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
 }

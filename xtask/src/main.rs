@@ -2,13 +2,16 @@
 
 mod board;
 mod command;
+mod count;
 mod digits;
 mod firmware;
 mod notebooks;
 mod portable;
 mod report;
+mod size;
 mod test;
 mod toolchain;
+mod workloads;
 
 // The layout of `assets/digits.bin`, which the firmware reads.
 #[allow(unreachable_pub, reason = "the firmware's library publishes it")]
@@ -40,6 +43,17 @@ enum Chore {
     },
     /// Classify 100 test digits on an emulated Cortex-M4F; the exit code is the firmware's.
     Firmware,
+    /// Count the instructions and estimate the cycles that an inference takes on a Cortex-M, beside those of other libraries.
+    Count {
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+        /// Only workloads whose core and name contain this, such as `"m0 w1"` or `int8`.
+        #[arg(long, default_value = "")]
+        only: String,
+    },
+    /// Print what the program that is counted takes of the flash, by section and module, and of the RAM, for each workload.
+    Size,
     /// Train every notebook's program, compare it with what the notebook printed, and write docs/notebooks.md.
     ///
     /// It takes a quarter of an hour or so.
@@ -56,6 +70,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test { name } => Ok(test::run(&name)),
         Chore::Firmware => firmware::run().map(ExitCode::from),
+        Chore::Count { json, only } => count::run(json, &only).map(|()| ExitCode::SUCCESS),
+        Chore::Size => size::run().map(|()| ExitCode::SUCCESS),
         Chore::Notebooks { time } => {
             if time { notebooks::time() } else { notebooks::run() }.map(|()| ExitCode::SUCCESS)
         }

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check of the repository.
 
 use crate::report::Report;
-use crate::{board, command, digits, firmware, portable, toolchain};
+use crate::{board, command, count, digits, firmware, portable, toolchain, workloads};
 use anyhow::{Result, ensure};
 use std::process::{Command, ExitCode};
 
@@ -22,6 +22,8 @@ const STEPS: &[Check] = &[
     ("size of the published crate", package_size),
     ("lints of the firmware", firmware_lints),
     ("firmware in QEMU", firmware_in_qemu),
+    ("kernels in QEMU", firmware::compare_kernels),
+    ("instruction counts", instruction_counts),
     ("board: no panic is reachable", board::no_panic_is_reachable),
     ("board: a reachable panic is noticed", board::a_reachable_panic_is_noticed),
     ("board: only needed kernels are linked", board::only_needed_kernels_are_linked),
@@ -89,12 +91,26 @@ fn package_size() -> Result<()> {
 
 fn firmware_lints() -> Result<()> {
     firmware::MODELS.iter().try_for_each(|(model, _)| digits::make_file(model))?;
-    for (target, bin) in [(firmware::TARGET, "digits"), (firmware::TARGET, "board"), ("thumbv6m-none-eabi", "board")] {
+    let workload = &workloads::ALL[0];
+    workload.write()?;
+    let bins = ["digits", "board", "count", "kernels"].map(|bin| (firmware::TARGET, bin));
+    for (target, bin) in bins.into_iter().chain([("thumbv6m-none-eabi", "board")]) {
         toolchain::require_target(target)?;
-        let clippy = ["clippy", "--lib", "--bin", bin, "--target", target, "--", "-D", "warnings"];
-        command::run(firmware::cargo().args(clippy))?;
+        let mut clippy = firmware::cargo();
+        clippy.args(["clippy", "--lib", "--bin", bin, "--target", target, "--", "-D", "warnings"]);
+        command::run(clippy.env("THUMBNET_WORKLOAD", workload.name()))?;
     }
     Ok(())
+}
+
+/// The plugin that counts, checked by its own tests and, in every count, by a loop of so many instructions; and the goals that
+/// were reached once.
+fn instruction_counts() -> Result<()> {
+    let manifest = ["--manifest-path", "xtask/qemu-count/Cargo.toml"];
+    command::run(command::cargo().arg("fmt").args(manifest).arg("--check"))?;
+    command::run(cargo("clippy --all-targets").args(manifest).args(["--", "-D", "warnings"]))?;
+    command::run(command::cargo().arg("test").args(manifest))?;
+    count::check()
 }
 
 fn firmware_in_qemu() -> Result<()> {

@@ -6,6 +6,9 @@
 mod avx2;
 #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
 mod avx512;
+#[cfg(cortex_m_fpu)]
+pub(crate) mod cortex_m;
+pub(crate) mod folded;
 pub(crate) mod int8;
 pub(crate) mod narrow;
 mod scalar;
@@ -109,5 +112,15 @@ impl Backend {
             #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
             Kind::Avx512(token) => avx512::call(token, kernel),
         }
+    }
+
+    /// Runs a kernel that does the same with every value. On a microcontroller, where vectors would only make it larger, it does
+    /// so with one after the other.
+    #[inline(always)]
+    pub(crate) fn dispatch_elementwise<K: Kernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_os = "none")]
+        return scalar::call_single(kernel);
+        #[cfg(not(target_os = "none"))]
+        self.dispatch(kernel)
     }
 }

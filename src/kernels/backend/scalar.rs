@@ -17,6 +17,13 @@ pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<F32x4, 4, 1, 4, 4>(Token(()))
 }
 
+/// Runs a kernel one value at a time, for the least code.
+#[cfg(target_os = "none")]
+#[inline(always)]
+pub(super) fn call_single<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Single, 1, 1, 1, 1>(Token(()))
+}
+
 /// The conversion of the FPU, which every Cortex-M with an FPU has.
 #[cfg(cortex_m_fpu)]
 #[inline(always)]
@@ -144,11 +151,112 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     fn exp2_of_shifted(self) -> Self {
-        Self(self.0.map(|x| f32::from_bits((x.to_bits() << 23).wrapping_add(1.0f32.to_bits()))))
+        Self(self.0.map(exp2_of_shifted))
     }
 
     #[inline(always)]
     fn abs(self) -> Self {
         Self(self.0.map(f32::abs))
     }
+}
+
+/// A single value.
+#[cfg(target_os = "none")]
+#[derive(Clone, Copy)]
+pub(crate) struct Single(f32);
+
+#[cfg(target_os = "none")]
+impl Vector for Single {
+    type Token = Token;
+    const LANES: usize = 1;
+    const CHAINS: usize = 1;
+    const UNROLL: bool = false;
+
+    #[inline(always)]
+    fn splat(_: Token, value: f32) -> Self {
+        Self(value)
+    }
+
+    #[inline(always)]
+    fn load(_: Token, from: &[f32]) -> Self {
+        Self(from.first().copied().unwrap_or(0.0))
+    }
+
+    #[inline(always)]
+    unsafe fn load_from(_: Token, from: *const f32) -> Self {
+        // SAFETY: the caller vouches for a readable value.
+        Self(unsafe { from.read() })
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16_from(_: Token, from: *const f16) -> Self {
+        // SAFETY: likewise.
+        Self(f32_from_f16(unsafe { from.read() }))
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        to.iter_mut().take(1).for_each(|to| *to = self.0);
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 - other.0)
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Self(self.0 * other.0)
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        Self(self.0 / other.0)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        self.mul(factor).add(addend)
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.if_greater(other, self, other)
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        other.if_greater(self, self, other)
+    }
+
+    #[inline(always)]
+    fn if_greater(self, other: Self, yes: Self, no: Self) -> Self {
+        if self.0 > other.0 { yes } else { no }
+    }
+
+    #[inline(always)]
+    fn if_nan(self, yes: Self, no: Self) -> Self {
+        if self.0.is_nan() { yes } else { no }
+    }
+
+    #[inline(always)]
+    fn exp2_of_shifted(self) -> Self {
+        Self(exp2_of_shifted(self.0))
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self(self.0.abs())
+    }
+}
+
+/// See [`Vector::exp2_of_shifted`].
+#[inline(always)]
+fn exp2_of_shifted(x: f32) -> f32 {
+    f32::from_bits((x.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
 }

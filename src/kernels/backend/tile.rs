@@ -1,5 +1,7 @@
 //! The one inner loop: a tile of sums, rows of inputs times vectors of a weight panel.
 
+#[cfg(cortex_m_fpu)]
+use super::cortex_m;
 use crate::kernels::pack::{PANEL, sealed::Load};
 use crate::kernels::vector::Vector;
 use core::marker::PhantomData;
@@ -22,17 +24,25 @@ impl Load for f16 {
 }
 
 /// What the inner loop can read inputs from.
-pub(crate) trait Element: Copy {
+#[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
+pub trait Element: Copy {
     /// Whether speed is worth copies of a loop: bytes are read by a model's first layer only, which converts them before
     /// if it has the room.
     const UNROLL: bool;
 
     /// The value, given the input specification's scale and offset.
     fn value(self, scale: f32, offset: f32) -> f32;
+
+    /// The loops for eight and for sixteen sums.
+    #[cfg(cortex_m_fpu)]
+    const WINDOW_SUMS: [cortex_m::WindowSums; 2];
 }
 
 impl Element for f32 {
     const UNROLL: bool = true;
+
+    #[cfg(cortex_m_fpu)]
+    const WINDOW_SUMS: [cortex_m::WindowSums; 2] = [cortex_m::eight_sums, cortex_m::sixteen_sums];
 
     #[inline(always)]
     fn value(self, _: f32, _: f32) -> f32 {
@@ -43,6 +53,9 @@ impl Element for f32 {
 impl Element for u8 {
     const UNROLL: bool = false;
 
+    #[cfg(cortex_m_fpu)]
+    const WINDOW_SUMS: [cortex_m::WindowSums; 2] = [cortex_m::eight_sums_of_bytes, cortex_m::sixteen_sums_of_bytes];
+
     #[inline(always)]
     fn value(self, scale: f32, offset: f32) -> f32 {
         f32::from(self) * scale + offset
@@ -51,7 +64,8 @@ impl Element for u8 {
 
 /// Inputs with the scale and offset that bytes have.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Inputs<'a, E> {
+#[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
+pub struct Inputs<'a, E> {
     pub(crate) values: &'a [E],
     pub(crate) scale: f32,
     pub(crate) offset: f32,
@@ -246,6 +260,10 @@ unsafe fn runs<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS:
     tile
 }
 
+/// Whether an input of 0, which adds nothing, is worth a branch: it is where floating point is software. (It is skipped even
+/// where it meets a weight that is infinite or NaN.)
+const SKIP_ZEROS: bool = cfg!(all(target_os = "none", not(cortex_m_fpu)));
+
 /// The most sets of sums.
 const MAX_SETS: usize = 4;
 
@@ -271,7 +289,11 @@ unsafe fn step<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS:
     for (sums, row) in tile.iter_mut().zip(rows) {
         // SAFETY: the caller's promise.
         let input = unsafe { *row.add(input) };
-        let input = V::splat(token, input.value(scale, offset));
+        let input = input.value(scale, offset);
+        if SKIP_ZEROS && input.to_bits() << 1 == 0 {
+            continue;
+        }
+        let input = V::splat(token, input);
         for (sum, vector) in sums.iter_mut().zip(vectors) {
             *sum = input.mul_add(vector, *sum);
         }

@@ -1,38 +1,63 @@
 //! 2-D convolution in integers, with the pooling that follows: the largest 32-bit sum is scaled, the others never are.
 
-use super::dense::{PANELS, columns, folded_weights};
-use super::folded;
+use super::dense::columns;
 use super::quantize::Source;
 use super::requantize::{Epilogue, Scaling, Target};
-use super::tensor::{FOLDED_PANEL, Group, Int8Tensor};
+use super::tensor::{Group, Int8Tensor};
 use super::vector::Int8Vector;
 use crate::kernels::backend::Backend;
+use crate::kernels::backend::folded::{self, GROUPS_AT_A_TIME, Panels, Then, Windows};
 use crate::kernels::backend::int8::Int8Kernel;
 use crate::kernels::backend::int8::tile::{Column, Operands, Runs, accumulate, excess};
 use crate::kernels::windows::{Band, Corner, Geometry, Walk};
 use crate::layer::{Conv2d, Shape};
 
-/// Rows of the input that the windows of one row of outputs lie in.
-fn band_rows(conv: &Conv2d) -> u32 {
-    let ([ph, _], [sh, _], [kh, _]) =
-        (conv.pool.map(u32::from), conv.stride.map(u32::from), conv.kernel.map(u32::from));
-    ph.saturating_sub(1) * sh + kh
+/// How [`conv2d_folded`] divides its workspace, in words of four bytes.
+struct Workspace {
+    /// The largest sums so far; and behind them those of a window, if that is computed in parts.
+    sums: u32,
+    /// The windows that are pooled and lie above one another, in the form that the products want.
+    words: u32,
+    /// One run of a window, where parts of it lie outside of the input.
+    run: u32,
+    /// If the input is quantised on the way: the rows that a row of outputs needs, and a word to read beyond them.
+    band: u32,
 }
 
-/// Four-byte words of workspace that [`conv2d_folded`] needs: for one window as it lies in the input and one in the form that
-/// the products want; and, if the input is `quantized` on the way, for the rows that a row of outputs needs.
+/// The groups of a run of a window.
+fn groups_of_run(conv: &Conv2d, input: Shape) -> u32 {
+    let [_, kw] = conv.kernel.map(u32::from);
+    (kw * u32::from(input.channels)).div_ceil(4)
+}
+
+impl Workspace {
+    fn new(conv: &Conv2d, input: Shape, quantized: bool) -> Option<Self> {
+        let ([ph, _], [sh, _], [kh, _]) =
+            (conv.pool.map(u32::from), conv.stride.map(u32::from), conv.kernel.map(u32::from));
+        let rows = ph.checked_sub(1)? * sh + kh;
+        let run = groups_of_run(conv, input);
+        let row = u32::from(input.width).checked_mul(input.channels.into())?;
+        let sums = u32::from(conv.filters).div_ceil(4) * 4;
+        let in_parts = kh.checked_mul(run)? > GROUPS_AT_A_TIME as u32;
+        let band = rows.min(input.height.into()).checked_mul(row)?.div_ceil(4) + 1;
+        Some(Self {
+            sums: if in_parts { sums * 2 } else { sums },
+            words: rows.checked_mul(run)?.checked_mul(2)?,
+            run,
+            band: if quantized { band } else { 0 },
+        })
+    }
+}
+
+/// Four-byte words of workspace that [`conv2d_folded`] needs, if the input is `quantized` on the way or not.
 pub(crate) fn folded_workspace(conv: &Conv2d, input: Shape, quantized: bool) -> Option<u32> {
-    let ([kh, kw], channels) = (conv.kernel.map(u32::from), u32::from(input.channels));
-    let window = (kh * kw).checked_mul(channels)?.div_ceil(4);
-    let band = if quantized { band_rows(conv).min(u32::from(input.height)) } else { 0 };
-    let row = u32::from(input.width).checked_mul(channels)?;
-    window.checked_mul(3)?.checked_add(band.checked_mul(row)?.div_ceil(4))
+    let Workspace { sums, words, run, band } = Workspace::new(conv, input, quantized)?;
+    sums.checked_add(words)?.checked_add(run)?.checked_add(band)
 }
 
 /// Four-byte words of workspace that [`conv2d_grouped`] needs: for one run of a window.
 pub(crate) fn grouped_workspace(conv: &Conv2d, input: Shape) -> u32 {
-    let [_, kw] = conv.kernel.map(u32::from);
-    (kw * u32::from(input.channels)).div_ceil(4)
+    groups_of_run(conv, input)
 }
 
 /// The rows of an image from `first` on.
@@ -62,78 +87,120 @@ impl Rows<'_> {
     }
 }
 
-/// A convolution with folded weights. `x` is `[H, W, C]`, `out` is `[H, W, filters]`.
+/// A convolution with folded weights. `x` is `[H, W, C]`, `out` is `[H, W, filters]`. `None` if the workspace is too small.
 #[inline(never)]
 pub(crate) fn conv2d_folded(
     x: Source<'_>,
-    geometry: Geometry,
+    conv: &Conv2d,
+    (input, output): (Shape, Shape),
     tensor: &Int8Tensor<'_>,
     epilogue: &Epilogue,
     workspace: &mut [u32],
-    out: Target<'_>,
-) {
-    let groups = tensor.inputs().div_ceil(4);
-    let Some((window, rest)) = workspace.split_at_mut_checked(groups) else { return };
-    let Some((words, band)) = rest.split_at_mut_checked(groups * 2) else { return };
-    let (words, _) = words.as_chunks_mut::<2>();
-    let Some(window) = bytemuck::cast_slice_mut(window).get_mut(..tensor.inputs()) else { return };
-    let band: &mut [i8] = bytemuck::cast_slice_mut(band);
-    if x.len() != geometry.elements() || tensor.inputs() != geometry.window() {
-        return;
-    }
-    let mut folded = Folded { geometry, tensor, epilogue, window, words, out };
-    for row in 0..geometry.output_height {
-        if let Some(values) = x.ready() {
-            folded.row(Rows { values, first: 0 }, row);
+    mut out: Target<'_>,
+) -> Option<()> {
+    let parts = Workspace::new(conv, input, x.ready().is_none())?;
+    let (sums, workspace) = workspace.split_at_mut_checked(parts.sums as usize)?;
+    let (words, workspace) = workspace.split_at_mut_checked(parts.words as usize)?;
+    let (run, workspace) = workspace.split_at_mut_checked(parts.run as usize)?;
+    let band: &mut [i8] = bytemuck::cast_slice_mut(workspace.get_mut(..parts.band as usize)?);
+    let mut folded = Folded {
+        geometry: Geometry::new(conv, input, output),
+        weights: tensor.folded_weights(),
+        groups_of_run: parts.run as usize,
+        sums: bytemuck::cast_slice_mut(sums).as_chunks_mut().0,
+        words: words.as_chunks_mut().0,
+        run: bytemuck::cast_slice_mut(run),
+    };
+    let filters = tensor.outputs();
+    let row_len = folded.geometry.output_width as usize * filters;
+    for row in 0..folded.geometry.output_height {
+        let [top, _] = folded.geometry.corner([row, 0], 0);
+        let rows = if let Some(values) = x.ready() {
+            Rows { values, first: 0 }
         } else {
-            let [top, _] = geometry.corner([row, 0], 0);
-            let first = top.max(0).min(geometry.height);
-            x.read(geometry.index_of([first, 0]), band);
-            folded.row(Rows { values: band, first }, row);
+            let first = top.max(0).min(folded.geometry.height);
+            x.read(folded.geometry.index_of([first, 0]), band);
+            Rows { values: band, first }
+        };
+        let mut out = out.part(row as usize * row_len, row_len);
+        for column in 0..folded.geometry.output_width {
+            folded.position(rows, [row, column])?;
+            let out = out.part(column as usize * filters, filters);
+            epilogue.store(tensor, 0, folded.sums.as_flattened(), out);
         }
     }
+    Some(())
 }
 
 struct Folded<'a> {
     geometry: Geometry,
-    tensor: &'a Int8Tensor<'a>,
-    epilogue: &'a Epilogue,
-    window: &'a mut [i8],
+    weights: &'a [folded::Weights],
+    groups_of_run: usize,
+    sums: &'a mut [[i32; folded::PANEL]],
     words: &'a mut [folded::Inputs],
-    out: Target<'a>,
+    run: &'a mut [i8],
 }
 
 impl Folded<'_> {
-    /// A row of outputs.
-    fn row(&mut self, x: Rows<'_>, row: i32) {
-        let panels = folded_weights(self.tensor);
-        let at_a_time = self.words.len() * PANELS;
-        for column in 0..self.geometry.output_width {
-            let position = (row * self.geometry.output_width + column) as usize * self.tensor.outputs();
-            for (index, weights) in panels.chunks(at_a_time.max(1)).enumerate() {
-                let mut largest = [[i32::MIN; FOLDED_PANEL]; PANELS];
-                for window in 0..self.geometry.pooled() {
-                    self.widen_window(x, self.geometry.corner([row, column], window));
-                    let mut sums = [[0; FOLDED_PANEL]; PANELS];
-                    folded::add_products(self.words, weights, &mut sums);
-                    pool(largest.as_flattened_mut(), sums.as_flattened());
-                }
-                let first = index * PANELS * FOLDED_PANEL;
-                let width = (PANELS * FOLDED_PANEL).min(self.tensor.outputs() - first.min(self.tensor.outputs()));
-                let out = self.out.part(position + first, width);
-                self.epilogue.store(self.tensor, first, largest.as_flattened(), out);
+    /// The sums of one output position.
+    #[inline(always)]
+    fn position(&mut self, x: Rows<'_>, [row, column]: Corner) -> Option<()> {
+        self.sums.as_flattened_mut().fill(i32::MIN);
+        let [kh, _] = self.geometry.kernel;
+        let ([sh, _], [ph, pw]) = (self.geometry.stride, self.geometry.pool);
+        let (groups, step) = (kh as usize * self.groups_of_run, sh as usize * self.groups_of_run);
+        for right in 0..pw {
+            self.widen(x, self.geometry.corner([row, column], right))?;
+            let windows = Windows { x: self.words, groups, step, count: ph as usize };
+            if groups <= GROUPS_AT_A_TIME {
+                let panels = Panels { weights: self.weights, stride: groups };
+                folded::products(windows, panels, Then::Pool, self.sums)?;
+            } else {
+                pool_in_parts(windows, self.weights, self.sums)?;
             }
         }
+        Some(())
     }
 
-    fn widen_window(&mut self, x: Rows<'_>, corner: Corner) {
-        let [_, kw] = self.geometry.kernel;
-        let run = kw as usize * self.geometry.channels;
-        for (ky, run) in self.window.chunks_exact_mut(run.max(1)).enumerate() {
-            x.copy_run(&self.geometry, corner, ky as i32, run);
+    /// Brings the pooled windows that lie above one another into form, run by run.
+    #[inline(always)]
+    fn widen(&mut self, x: Rows<'_>, [top, left]: Corner) -> Option<()> {
+        let geometry = &self.geometry;
+        let ([kh, kw], [sh, _], [ph, _]) = (geometry.kernel, geometry.stride, geometry.pool);
+        let rows = (ph - 1) * sh + kh;
+        let pitch = geometry.width as usize * geometry.channels;
+        let inside = top >= 0 && left >= 0 && top + rows <= geometry.height && left + kw <= geometry.width;
+        if inside {
+            let values = x.values.get(geometry.index_of([top - x.first, left])..)?;
+            let runs = folded::Runs { x: values, count: rows as usize, pitch };
+            if folded::widen(runs, self.groups_of_run, self.words).is_some() {
+                return Some(());
+            }
         }
-        folded::widen_all(self.window, self.words);
+        for (ky, words) in self.words.chunks_mut(self.groups_of_run.max(1)).enumerate() {
+            let run = self.run.get_mut(..kw as usize * geometry.channels)?;
+            x.copy_run(geometry, [top, left], ky as i32, run);
+            folded::widen(folded::Runs { x: self.run, count: 1, pitch: 0 }, self.groups_of_run, words)?;
+        }
+        Some(())
     }
+}
+
+/// Pools windows of more groups than can be added up at a time. The second half of `sums` is room for those of a window.
+#[inline(never)]
+fn pool_in_parts(windows: Windows<'_>, weights: &[folded::Weights], sums: &mut [[i32; folded::PANEL]]) -> Option<()> {
+    let (largest, sums) = sums.split_at_mut(sums.len() / 2);
+    for window in 0..windows.count {
+        sums.as_flattened_mut().fill(0);
+        let x = windows.x.get(window * windows.step..)?.get(..windows.groups)?;
+        for (part, x) in x.chunks(GROUPS_AT_A_TIME).enumerate() {
+            let panels = Panels { weights: weights.get(part * GROUPS_AT_A_TIME..)?, stride: windows.groups };
+            let part = Windows { x, groups: x.len(), step: 0, count: 1 };
+            folded::products(part, panels, Then::Add, sums)?;
+        }
+        pool(largest.as_flattened_mut(), sums.as_flattened());
+    }
+    Some(())
 }
 
 #[inline(always)]

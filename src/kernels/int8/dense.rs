@@ -1,57 +1,54 @@
 //! The fully connected layer, in integers.
 
-use super::folded;
 use super::quantize::Source;
 use super::requantize::{Epilogue, Scaling, Target};
-use super::tensor::{FOLDED_PANEL, GROUPED_PANEL, Group, Int8Tensor};
+use super::tensor::{GROUPED_PANEL, Group, Int8Tensor};
 use super::vector::Int8Vector;
 use crate::kernels::backend::Backend;
+use crate::kernels::backend::folded::{self, Panels};
 use crate::kernels::backend::int8::Int8Kernel;
 use crate::kernels::backend::int8::tile::{Column, Operands, Runs, accumulate, accumulate_row};
 
-/// Four-byte words of workspace that [`dense`] needs for a layer of folded weights with so many inputs.
-pub(crate) const fn folded_workspace(inputs: u32) -> u32 {
-    inputs.div_ceil(4) * 2
+/// Groups of four inputs of which [`dense_folded`] adds up the products at a time: so many that the sums are not picked up and
+/// put down too often, and so few that they need little memory.
+const GROUPS: usize = 64;
+const _: () = assert!(GROUPS <= folded::GROUPS_AT_A_TIME);
+
+/// Four-byte words of workspace that [`dense_folded`] needs: for the sums, for some inputs, and for these in the form that the
+/// products want.
+pub(crate) const fn folded_workspace(inputs: u32, outputs: u32) -> u32 {
+    let groups = inputs.div_ceil(4);
+    let at_a_time = if groups < GROUPS as u32 { groups } else { GROUPS as u32 };
+    outputs.div_ceil(4) * 4 + at_a_time * (1 + folded::WORDS_OF_A_GROUP as u32)
 }
 
-/// A dense layer of one row with folded weights.
+/// A dense layer of one row with folded weights. `None` if the workspace is too small.
 #[inline(never)]
 pub(crate) fn dense_folded(
     x: Source<'_>,
     tensor: &Int8Tensor<'_>,
     epilogue: &Epilogue,
     workspace: &mut [u32],
-    mut out: Target<'_>,
-) {
-    /// Inputs that are quantised at a time: a multiple of four, and little of the stack.
-    const AT_A_TIME: usize = 32;
-    let (inputs, outputs) = (tensor.inputs(), tensor.outputs());
-    let (words, _) = workspace.as_chunks_mut::<2>();
-    let Some(words) = words.get_mut(..inputs.div_ceil(4)) else { return };
-    if x.len() != inputs || out.len() != outputs {
-        return;
+    out: Target<'_>,
+) -> Option<()> {
+    let groups = tensor.inputs().div_ceil(4);
+    let (sums, workspace) = workspace.split_at_mut_checked(tensor.outputs().div_ceil(4) * 4)?;
+    let (sums, _) = bytemuck::cast_slice_mut::<_, i32>(sums).as_chunks_mut();
+    sums.as_flattened_mut().fill(0);
+    let mut first = 0;
+    while first < groups {
+        let count = GROUPS.min(groups - first);
+        let (part, words) = workspace.split_at_mut_checked(count)?;
+        let part = bytemuck::cast_slice_mut::<_, i8>(part);
+        // What is beyond the last input.
+        part.iter_mut().rev().take(3).for_each(|value| *value = 0);
+        x.read(first * 4, part);
+        let panels = Panels { weights: tensor.folded_weights().get(first..)?, stride: groups };
+        folded::add_row(part, panels, words, sums)?;
+        first += count;
     }
-    for (index, words) in words.chunks_mut(AT_A_TIME / 4).enumerate() {
-        let mut values = [0; AT_A_TIME];
-        x.read(index * AT_A_TIME, &mut values);
-        folded::widen_all(&values, words);
-    }
-    let weights = folded_weights(tensor);
-    for (index, weights) in weights.chunks((words.len() * PANELS).max(1)).enumerate() {
-        let mut sums = [[0; FOLDED_PANEL]; PANELS];
-        folded::add_products(words, weights, &mut sums);
-        let first = index * PANELS * FOLDED_PANEL;
-        epilogue.store(tensor, first, sums.as_flattened(), out.part(first, PANELS * FOLDED_PANEL));
-    }
-}
-
-/// Panels of folded weights that are computed at a time: their sums are all that lies on the stack.
-pub(super) const PANELS: usize = 4;
-
-/// The groups of all panels.
-pub(super) fn folded_weights<'a>(tensor: &Int8Tensor<'a>) -> &'a [folded::Weights] {
-    // A tensor begins at a multiple of 64 bytes.
-    bytemuck::try_cast_slice(tensor.weights()).unwrap_or_default()
+    epilogue.store(tensor, 0, sums.as_flattened(), out);
+    Some(())
 }
 
 /// A dense layer of some rows with grouped weights.

@@ -10,7 +10,6 @@
 pub(crate) mod conv2d;
 pub(crate) mod dense;
 pub(crate) mod depthwise_conv2d;
-pub(crate) mod folded;
 pub(crate) mod quantize;
 pub(crate) mod requantize;
 pub(crate) mod tensor;

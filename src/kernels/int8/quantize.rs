@@ -15,14 +15,6 @@ pub(crate) enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Int8(values) => values.len(),
-            Self::Bytes(values, _) => values.len(),
-            Self::F32(values, _) => values.len(),
-        }
-    }
-
     /// The values from `first` on, at most `len`.
     pub(crate) fn part(&self, first: usize, len: usize) -> Self {
         fn part<T>(values: &[T], first: usize, len: usize) -> &[T] {

@@ -119,14 +119,6 @@ pub(crate) enum Target<'a> {
 }
 
 impl Target<'_> {
-    /// The number of values that there is room for.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Int8(values) => values.len(),
-            Self::F32(values) => values.len(),
-        }
-    }
-
     /// The values from `first` on, at most `len`.
     #[inline(always)]
     pub(crate) fn part(&mut self, first: usize, len: usize) -> Target<'_> {
@@ -149,26 +141,20 @@ impl Epilogue {
         let bias = tensor.bias().get(first..).unwrap_or_default();
         let parameters = tensor.parameters().get(first..).unwrap_or_default();
         let sums = sums.iter().zip(bias).map(|(sum, bias)| sum.wrapping_add(*bias)).zip(parameters);
-        match out {
-            Target::Int8(out) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| *to = self.int8(*scale, sum)),
-            Target::F32(out) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| *to = self.f32(*scale, sum)),
-        }
-    }
-
-    #[inline(always)]
-    fn int8(&self, scale: Parameter, sum: i32) -> i8 {
-        match self.lookup {
-            None => scale.steps(sum).max(self.floor).min(127) as i8,
-            Some(lookup) => (((lookup.function)(scale.table_steps(sum)) * 127 + (1 << 14)) >> 15) as i8,
-        }
-    }
-
-    #[inline(always)]
-    fn f32(&self, scale: Parameter, sum: i32) -> f32 {
-        match self.lookup {
-            None if self.floor == 0 && sum < 0 => 0.0,
-            None => scale.value(sum),
-            Some(lookup) => (lookup.function)(scale.table_steps(sum)) as f32 * TABLE_UNIT,
+        let floor = self.floor;
+        match (out, self.lookup) {
+            (Target::Int8(out), None) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
+                *to = scale.steps(sum).max(floor).min(127) as i8;
+            }),
+            (Target::Int8(out), Some(lookup)) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
+                *to = (((lookup.function)(scale.table_steps(sum)) * 127 + (1 << 14)) >> 15) as i8;
+            }),
+            (Target::F32(out), None) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
+                *to = if floor == 0 && sum < 0 { 0.0 } else { scale.value(sum) };
+            }),
+            (Target::F32(out), Some(lookup)) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
+                *to = (lookup.function)(scale.table_steps(sum)) as f32 * TABLE_UNIT;
+            }),
         }
     }
 }

@@ -1,22 +1,23 @@
 //! The layout of int8 tensors: weights in one of two packings, then the biases, then what scales each output.
 //!
-//! - *Grouped*: panels of sixteen outputs. A sum's inputs come in runs (the rows of a window; one for a dense layer), each
-//!   filled up to a multiple of four with zero weights; a panel holds, for each group of four inputs, four weights of each
-//!   output. Four products of sixteen outputs are one instruction of AVX-512 VNNI.
-//! - *Folded*: panels of four outputs. A panel holds, for each four inputs (runs are not told apart), a 32-bit word of each
-//!   output: the half-words `w0 + 256 w1` and `w2 + 256 w3`. The DSP extension of a Cortex-M needs a third fewer
-//!   instructions than for plain bytes: see [`folded`](super::folded).
+//! A sum's inputs come in runs (the rows of a window; one for a dense layer), each filled up to groups of four inputs with zero
+//! weights.
+//!
+//! - *Grouped*: panels of sixteen outputs. A panel holds, for each group of inputs, four weights of each output. Four products
+//!   of sixteen outputs are one instruction of AVX-512 VNNI.
+//! - *Folded*: panels of four outputs. A panel holds, for each group of inputs, a 32-bit word of each output: the half-words
+//!   `w0 + 256 w1` and `w2 + 256 w3`. The DSP extension of a Cortex-M needs a third fewer instructions than for plain bytes:
+//!   see [`folded`](crate::kernels::backend::folded).
 //! - Of a depthwise convolution, whatever the packing: `[positions, channels]`.
 //!
 //! Outputs beyond the last and inputs that only fill up have zero weights.
 
 use super::requantize::{Parameter, TABLE_STEP};
+use crate::kernels::backend::folded;
 use crate::layer::Packing;
 
 /// The outputs of a panel of grouped weights.
 pub(crate) const GROUPED_PANEL: usize = 16;
-/// The outputs of a panel of folded weights.
-pub(crate) const FOLDED_PANEL: usize = 4;
 /// Of grouped weights, those of four inputs for the outputs of a panel.
 pub(crate) type Group = [[i8; 4]; GROUPED_PANEL];
 /// The largest weight; the smallest is its negative.
@@ -44,13 +45,12 @@ impl Sums {
         if self.depthwise {
             return self.inputs()?.checked_mul(outputs);
         }
-        let (rows, width) = match packing {
-            Packing::Grouped => {
-                (runs.checked_mul(run.checked_next_multiple_of(4)?)?, outputs.checked_next_multiple_of(16)?)
-            }
-            Packing::Folded => (self.inputs()?.checked_next_multiple_of(4)?, outputs.checked_next_multiple_of(4)?),
+        let panel = match packing {
+            Packing::Grouped => GROUPED_PANEL,
+            Packing::Folded => folded::PANEL,
         };
-        rows.checked_mul(width)
+        let width = outputs.checked_next_multiple_of(panel as u32)?;
+        runs.checked_mul(run.checked_next_multiple_of(4)?)?.checked_mul(width)
     }
 
     /// Where the biases and the parameters begin, and the length of the tensor.
@@ -138,6 +138,12 @@ impl<'a> Int8Tensor<'a> {
         self.parameters
     }
 
+    /// The groups of all panels of folded weights.
+    pub(crate) fn folded_weights(&self) -> &'a [folded::Weights] {
+        // A tensor begins at a multiple of four bytes.
+        bytemuck::try_cast_slice(self.weights).unwrap_or_default()
+    }
+
     /// All weights, as they lie.
     pub(crate) const fn weights(&self) -> &'a [i8] {
         self.weights
@@ -160,19 +166,16 @@ impl Sums {
         if self.depthwise {
             return Some(Place::Plain(input * self.outputs as usize + output));
         }
-        match packing {
-            Packing::Grouped => {
-                let run = self.run as usize;
-                let (row, column) = (input.checked_div(run)?, input.checked_rem(run)?);
-                let group = (output / GROUPED_PANEL * self.runs as usize + row) * run.div_ceil(4) + column / 4;
-                Some(Place::Plain((group * GROUPED_PANEL + output % GROUPED_PANEL) * 4 + column % 4))
-            }
-            Packing::Folded => {
-                let group = output / FOLDED_PANEL * (self.inputs()? as usize).div_ceil(4) + input / 4;
-                let byte = (group * FOLDED_PANEL + output % FOLDED_PANEL) * 4 + input % 4;
-                Some(if byte.is_multiple_of(2) { Place::Lower(byte) } else { Place::Upper(byte) })
-            }
-        }
+        let run = self.run as usize;
+        let (row, column) = (input.checked_div(run)?, input.checked_rem(run)?);
+        let (group, column) = (row * run.div_ceil(4) + column / 4, column % 4);
+        let groups = self.runs as usize * run.div_ceil(4);
+        let byte = |panel: usize| ((output / panel * groups + group) * panel + output % panel) * 4 + column;
+        Some(match packing {
+            Packing::Grouped => Place::Plain(byte(GROUPED_PANEL)),
+            Packing::Folded if column % 2 == 0 => Place::Lower(byte(folded::PANEL)),
+            Packing::Folded => Place::Upper(byte(folded::PANEL)),
+        })
     }
 }
 

@@ -1,0 +1,115 @@
+//! Dot products with folded int8 weights.
+//!
+//! A half-word holds two weights as `s = w0 + 256 w1`. With `y = 256 x0 - x1`,
+//!
+//! ```text
+//! s * x1 + w0 * y = 256 (w1 * x1 + w0 * x0)
+//! ```
+//!
+//! exactly, so the products of a pair need only one weight taken out of the word. A Cortex-M with the DSP extension does two
+//! pairs at a time: `SMLAD(word, (x1, x3))` and `SMLAD(SXTB16(word), (y0, y2))`. The sums are 256 times too large, and are
+//! divided before they could overflow.
+
+#[cfg(cortex_m_dsp)]
+mod dsp;
+#[cfg(not(cortex_m_dsp))]
+mod plain;
+#[cfg(cortex_m_v6)]
+mod v6m;
+
+#[cfg(cortex_m_dsp)]
+use dsp as implementation;
+#[cfg(not(cortex_m_dsp))]
+use plain as implementation;
+
+/// The outputs of a panel.
+pub(crate) const PANEL: usize = 4;
+/// Four inputs in the form that the products want them in: the half-words `(x1, x3)` and `(256 x0 - x1, 256 x2 - x3)`.
+pub(crate) type Inputs = [u32; 2];
+/// The weights of four inputs for the outputs of a panel.
+pub(crate) type Weights = [u32; PANEL];
+
+/// The groups of inputs after which a sum, 256 times too large, must be divided: after 520 inputs it could overflow.
+pub(crate) const GROUPS_AT_A_TIME: usize = 128;
+
+const _: () = assert!(127 * 127 * 256 * 4 * GROUPS_AT_A_TIME as i64 <= i32::MAX as i64);
+
+/// Runs of inputs: `count` of them, which begin `pitch` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Runs<'a> {
+    pub(crate) x: &'a [i8],
+    pub(crate) count: usize,
+    pub(crate) pitch: usize,
+}
+
+/// Brings runs of inputs into form, each in `groups` groups of four. What lies behind a run's last input may be anything, but
+/// must be there. `None` if it is not, or if there is no room.
+#[inline(always)]
+pub(crate) fn widen(runs: Runs<'_>, groups: usize, to: &mut [Inputs]) -> Option<()> {
+    let last = runs.count.checked_sub(1)?.checked_mul(runs.pitch)?;
+    if groups == 0 || runs.x.len() < last.checked_add(groups * 4)? || to.len() < runs.count.checked_mul(groups)? {
+        return None;
+    }
+    implementation::widen(runs, groups, to);
+    Some(())
+}
+
+/// Windows of inputs in form: `count` of them, of `groups` groups each, which begin `step` groups apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Windows<'a> {
+    pub(crate) x: &'a [Inputs],
+    pub(crate) groups: usize,
+    pub(crate) step: usize,
+    pub(crate) count: usize,
+}
+
+/// Weights of some panels for the groups of a window. Those of the next panel begin `stride` groups further on.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a> {
+    pub(crate) weights: &'a [Weights],
+    pub(crate) stride: usize,
+}
+
+/// What becomes of the products of a window.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// They are added to the sum.
+    Add,
+    /// The larger one of them and the sum is kept.
+    Pool,
+}
+
+/// Computes the products of windows, of at most [`GROUPS_AT_A_TIME`] groups, for as many panels as there are `sums` of. `None`
+/// if there are not so many inputs or weights.
+#[inline(always)]
+pub(crate) fn products(x: Windows<'_>, panels: Panels<'_>, then: Then, sums: &mut [[i32; PANEL]]) -> Option<()> {
+    let last_panel = sums.len().checked_sub(1)?.checked_mul(panels.stride)?;
+    let last_window = x.count.checked_sub(1)?.checked_mul(x.step)?;
+    let few = x.groups != 0 && x.groups <= GROUPS_AT_A_TIME;
+    let enough =
+        x.x.len() >= last_window.checked_add(x.groups)? && panels.weights.len() >= last_panel.checked_add(x.groups)?;
+    if few && enough {
+        implementation::products(x, panels, then, sums);
+        return Some(());
+    }
+    None
+}
+
+/// Four-byte words that [`add_row`] needs for each group of four inputs.
+pub(crate) const WORDS_OF_A_GROUP: usize = 3;
+
+/// Adds to the sums of each panel the products of the inputs of a part of a row: a multiple of four, and at most
+/// [`GROUPS_AT_A_TIME`] groups. `None` if there are not so many weights, or if the workspace is too small.
+///
+/// Groups of zeros, of which a drawing and what is behind a ReLU have many, take next to no time.
+#[inline(always)]
+pub(crate) fn add_row(x: &[i8], panels: Panels<'_>, workspace: &mut [u32], sums: &mut [[i32; PANEL]]) -> Option<()> {
+    let (groups, _) = x.as_chunks::<4>();
+    let last_panel = sums.len().checked_sub(1)?.checked_mul(panels.stride)?;
+    let words = workspace.get_mut(..groups.len() * WORDS_OF_A_GROUP)?;
+    if groups.is_empty() || groups.len() > GROUPS_AT_A_TIME || panels.weights.len() < last_panel + groups.len() {
+        return None;
+    }
+    implementation::add_row(groups, panels, words, sums);
+    Some(())
+}
