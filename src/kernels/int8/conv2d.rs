@@ -318,7 +318,7 @@ impl<'a> ConvKernel<'a> {
         let groups = self.groups();
         let pitch = self.geometry.width as usize * self.geometry.channels;
         let runs = Runs { count: band.window_rows.len(), pitch, groups };
-        let weights = columns.from_run(band.window_rows.start as usize * groups);
+        let weights = columns.behind(band.window_rows.start as usize * groups);
         let operands = Operands::<V, COLUMNS>::new(self.x, self.weights(), weights, runs);
         let mut start = [[V::splat(columns.token, 0); COLUMNS]; WINDOWS];
         if let Some(operands) = &operands {
@@ -374,7 +374,7 @@ impl<'a> ConvKernel<'a> {
             self.buffer.fill(0);
             let run = self.buffer.get_mut(..kw as usize * self.geometry.channels).unwrap_or_default();
             rows.copy_run(&self.geometry, corner, ky, run);
-            let weights = columns.from_run(ky as usize * groups);
+            let weights = columns.behind(ky as usize * groups);
             let runs = Runs { count: 1, pitch: 0, groups };
             let Some(operands) = Operands::<V, COLUMNS>::new(self.buffer, self.weights(), weights, runs) else { break };
             if V::EXCESS_OF_WEIGHTS {
@@ -418,7 +418,7 @@ impl<V: Int8Vector, const COLUMNS: usize> Columns<V, COLUMNS> {
 
     /// Where the weights lie from that group on.
     #[inline(always)]
-    fn from_run(&self, group: usize) -> [Column; COLUMNS] {
+    fn behind(&self, group: usize) -> [Column; COLUMNS] {
         self.weights.map(|column| Column { group: column.group + group, ..column })
     }
 

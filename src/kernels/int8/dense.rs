@@ -265,10 +265,10 @@ impl<V: Int8Vector, const ROWS: usize> RowsTile<V, ROWS> {
         if whole < groups {
             let columns = columns.map(|column| Column { group: column.group + whole, ..column });
             let rest = self.rest.as_flattened();
-            if let Some(operands) = Operands::<V, COLUMNS>::new(rest, weights, columns, run(1)) {
-                if let Some(more) = accumulate(self.token, &operands, core::array::from_fn(|row| row * 4), sums) {
-                    sums = more;
-                }
+            if let Some(operands) = Operands::<V, COLUMNS>::new(rest, weights, columns, run(1))
+                && let Some(more) = accumulate(self.token, &operands, core::array::from_fn(|row| row * 4), sums)
+            {
+                sums = more;
             }
         }
         for column in 0..COLUMNS {

@@ -50,7 +50,7 @@ impl Int8Vector for I32x4 {
 
     #[inline(always)]
     fn load_nearest(_: Token, from: &[f32], factor: f32) -> Self {
-        Self(from_fn(|lane| from.get(lane).map_or(0, |value| nearest(value * factor).max(-127).min(127))))
+        Self(from_fn(|lane| from.get(lane).map_or(0, |value| nearest(value * factor).clamp(-127, 127))))
     }
 
     #[inline(always)]

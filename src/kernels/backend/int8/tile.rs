@@ -45,7 +45,8 @@ impl<'a, V: Int8Vector, const COLUMNS: usize> Operands<'a, V, COLUMNS> {
         let extent = runs.count.checked_sub(1)?.checked_mul(runs.pitch)?.checked_add(run)?;
         let last_row = inputs.len().checked_sub(extent)?;
         let last_group = weights.len().checked_sub(runs.count.checked_mul(runs.groups)?)?;
-        let within = |column: &Column| column.group <= last_group && column.lane < 16 && column.lane % V::LANES == 0;
+        let within =
+            |column: &Column| column.group <= last_group && column.lane < 16 && column.lane.is_multiple_of(V::LANES);
         columns.iter().all(within).then_some(Self { inputs, weights, columns, runs, last_row, vector: PhantomData })
     }
 
