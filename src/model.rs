@@ -426,6 +426,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                         kernels::max_pool2d::max_pool2d(self.scaled(x), &pool, shapes, out);
                     }
                     (Values::Int8(x), Target::Int8(out)) if OPS & ops::QUANTIZE != 0 => {
+                        let (x, out) = (x.get(..step.read as usize)?, out.get_mut(..step.made as usize)?);
                         kernels::max_pool2d::max_pool2d_int8(x, &pool, shapes, out);
                     }
                     _ => return None,
@@ -496,7 +497,9 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     ) -> Option<()> {
         match tensor.packing() {
             Packing::Grouped if OPS & ops::WEIGHTS_INT8_GROUPED != 0 => {
-                int8::dense::dense_grouped(self.backend, x.ready()?, tensor, &epilogue, out);
+                let x = x.ready()?.get(..rows * tensor.inputs())?;
+                let out = out.part(0, rows * tensor.outputs());
+                int8::dense::dense_grouped(self.backend, x, tensor, &epilogue, out);
             }
             Packing::Folded if OPS & ops::WEIGHTS_INT8_FOLDED != 0 && rows == 1 => {
                 int8::dense::dense_folded(x, tensor, &epilogue, workspace, out)?;
@@ -561,7 +564,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         x: Values<'_>,
         tensor: &Int8Tensor<'_>,
         workspace: &mut [u32],
-        out: Target<'_>,
+        mut out: Target<'_>,
     ) -> Option<()> {
         const GROUPED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_GROUPED;
         const FOLDED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_FOLDED;
@@ -570,14 +573,16 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         match (&step.layer, tensor.packing()) {
             (Layer::Conv2d(conv), Packing::Grouped) if OPS & GROUPED == GROUPED => {
                 let geometry = Geometry::new(conv, input, output);
-                int8::conv2d::conv2d_grouped(self.backend, x.ready()?, geometry, tensor, &epilogue, workspace, out);
+                let (x, out) = (x.ready()?.get(..step.read as usize)?, out.part(0, step.made as usize));
+                int8::conv2d::conv2d_grouped(self.backend, x, geometry, tensor, &epilogue, workspace, out);
             }
             (Layer::Conv2d(conv), Packing::Folded) if OPS & FOLDED == FOLDED => {
                 int8::conv2d::conv2d_folded(x, conv, (input, output), tensor, &epilogue, workspace, out)?;
             }
             (Layer::DepthwiseConv2d(conv), _) if OPS & ops::DEPTHWISE_CONV2D != 0 => {
                 let geometry = Geometry::depthwise(conv, input, output);
-                int8::depthwise_conv2d::depthwise_conv2d(x.ready()?, geometry, tensor, &epilogue, out);
+                let (x, out) = (x.ready()?.get(..step.read as usize)?, out.part(0, step.made as usize));
+                int8::depthwise_conv2d::depthwise_conv2d(x, geometry, tensor, &epilogue, out);
             }
             _ => return None,
         }

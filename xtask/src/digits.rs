@@ -6,26 +6,18 @@ use crate::digits_file::{CLASSES, Digit, PIXELS};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use thumbnet::layer::WeightType;
 use thumbnet::{AlignedBuf, Model};
-use thumbnet_trainer::recipe::Recipe;
-use thumbnet_trainer::{convert::convert, data::mnist, export::export, output, train::train};
+use thumbnet_trainer::{convert::convert, data::mnist, output};
 
 /// The models in `models`, each named after its recipe; there is a `-int8` one beside each.
 pub(crate) const TRAINED: [&str; 3] = ["digits", "s1-fixed", "cnn-8-16"];
 
-/// The model that `small.toml` describes; it is trained when it is asked for.
-pub(crate) const SMALL: &str = "small";
-
 /// Models made from another one when they are asked for: name, origin, and how the weights are stored.
-const CONVERTED: [(&str, &str, WeightType); 1] = [("small-f16", SMALL, WeightType::F16)];
+const CONVERTED: [(&str, &str, WeightType); 1] = [("cnn-8-16-f16", "cnn-8-16", WeightType::F16)];
 
 /// The bytes of a model that the firmware can include.
 pub(crate) fn read_model(name: &str) -> Result<AlignedBuf> {
-    if name == SMALL {
-        return train_small();
-    }
     if let Some((_, origin, weights)) = CONVERTED.into_iter().find(|(converted, ..)| *converted == name) {
         let origin = read_model(origin)?;
         return convert(&Model::load(&origin)?, weights).map_err(|problem| anyhow!("{name}: {problem}"));
@@ -33,19 +25,6 @@ pub(crate) fn read_model(name: &str) -> Result<AlignedBuf> {
     let path = command::root().join("models").join(name).with_extension("tnet");
     let bytes = fs::read(&path).with_context(|| format!("{}: models/README.md says how it is made", path.display()))?;
     Ok(AlignedBuf::from_bytes(&bytes))
-}
-
-/// Trains [`SMALL`], once: that takes about a second.
-fn train_small() -> Result<AlignedBuf> {
-    static TRAINED: OnceLock<AlignedBuf> = OnceLock::new();
-    if let Some(model) = TRAINED.get() {
-        return Ok(model.clone());
-    }
-    let recipe = Recipe::parse(SMALL, include_str!("small.toml"))?;
-    let folder = command::root().join("data/mnist");
-    let trained = train(&recipe, &mnist::training(&folder)?, &mnist::test(&folder)?, &mut ())?;
-    let model = export(&trained.network, recipe.loss, &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"])?;
-    Ok(TRAINED.get_or_init(|| model).clone())
 }
 
 /// Writes what the firmware needs to run a model on the first `count` test images: the digits file, and the model itself if
@@ -71,7 +50,7 @@ pub(crate) fn make_file(name: &str, count: usize) -> Result<()> {
     let digits = digits.collect::<Result<Vec<_>>>()?;
     let path = path(name);
     fs::create_dir_all(path.parent().expect("a file is in a folder"))?;
-    if !TRAINED.contains(&name) {
+    if CONVERTED.iter().any(|(converted, ..)| *converted == name) {
         replace(&path.with_extension("tnet"), &blob)?;
     }
     replace(&path, &postcard::to_stdvec(&digits)?)?;

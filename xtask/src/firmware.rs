@@ -55,37 +55,37 @@ const MACHINES: &[Machine] = &[
     Machine {
         name: "mps2-an386", core: "Cortex-M4F", qemu: QEMU_ARM, arguments: &[],
         target: "thumbv7em-none-eabihf", cpu: "cortex-m4", layout: "mps2-an386", timer_hz: 25_000_000,
-        models: &["digits", "s1-fixed"],
+        models: &["digits", "s1-fixed", "digits-int8", "cnn-8-16-int8"],
     },
     Machine {
         name: "microbit", core: "Cortex-M0", qemu: QEMU_ARM, arguments: &[],
         target: "thumbv6m-none-eabi", cpu: "", layout: "microbit", timer_hz: 16_000_000,
-        models: &["small"],
+        models: &["cnn-8-16-int8"],
     },
     Machine {
         name: "lm3s6965evb", core: "Cortex-M3", qemu: QEMU_ARM, arguments: &[],
         target: "thumbv7m-none-eabi", cpu: "", layout: "lm3s6965evb", timer_hz: 12_500_000,
-        models: &["small-f16"],
+        models: &["digits-int8", "cnn-8-16-f16"],
     },
     Machine {
         name: "mps2-an500", core: "Cortex-M7", qemu: QEMU_ARM, arguments: &[],
         target: "thumbv7em-none-eabihf", cpu: "cortex-m7", layout: "mps2-an386", timer_hz: 25_000_000,
-        models: &["s1-fixed"],
+        models: &["s1-fixed-int8"],
     },
     Machine {
         name: "mps2-an505", core: "Cortex-M33", qemu: QEMU_ARM, arguments: &[],
         target: "thumbv8m.main-none-eabihf", cpu: "cortex-m33", layout: "mps2-an505", timer_hz: 20_000_000,
-        models: &["digits"],
+        models: &["digits", "digits-int8"],
     },
     Machine {
         name: "mps3-an547", core: "Cortex-M55", qemu: QEMU_ARM, arguments: &[],
         target: "thumbv8m.main-none-eabihf", cpu: "cortex-m55", layout: "mps3-an547", timer_hz: 32_000_000,
-        models: &["s1-fixed"],
+        models: &["cnn-8-16-int8"],
     },
     Machine {
         name: "virt", core: "RV32IMC", qemu: QEMU_RISCV, arguments: &["-bios", "none"],
         target: "riscv32imc-unknown-none-elf", cpu: "", layout: "riscv-virt", timer_hz: 0,
-        models: &["digits"],
+        models: &["digits", "cnn-8-16-int8"],
     },
 ];
 
@@ -103,6 +103,17 @@ pub(crate) fn run(images: usize) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Runs the int8 models on the first machine with a thousand images, whose logits must be the desktop's to the last bit.
+pub(crate) fn compare_int8() -> Result<()> {
+    let machine = &MACHINES[0];
+    machine.require()?;
+    for model in machine.models.iter().filter(|model| model.ends_with("-int8")) {
+        machine.build(model, 1000)?;
+        println!("{}", machine.measure(model)?);
+    }
+    Ok(())
 }
 
 /// Compares the kernels with plain loops on the first machine.

@@ -24,6 +24,7 @@ const STEPS: &[Check] = &[
     ("firmware in QEMU", firmware_in_qemu),
     ("firmware on every machine", || firmware::run_matrix(firmware::MATRIX_IMAGES)),
     ("device over the UART in QEMU", device::over_the_uart),
+    ("int8 in QEMU: the desktop's bits for 1,000 images", firmware::compare_int8),
     ("kernels in QEMU", firmware::compare_kernels),
     ("instruction counts", instruction_counts),
     ("board: no panic is reachable", board::no_panic_is_reachable),
