@@ -448,10 +448,10 @@ impl<V: Int8Vector, const COLUMNS: usize> Columns<V, COLUMNS> {
     /// Stores the sums of the output that begins at `position`.
     #[inline(always)]
     fn store(&self, sums: [V; COLUMNS], position: usize, out: &mut Target<'_>) {
-        for (column, (sums, scaling)) in sums.into_iter().zip(&self.scaling).enumerate() {
+        for (column, (sums, scaling)) in sums.iter().zip(&self.scaling).enumerate() {
             let first = self.first + column * V::LANES;
             let width = V::LANES.min(self.outputs.saturating_sub(first));
-            scaling.store(sums, out.part(position + first, width));
+            scaling.store(*sums, out.part(position + first, width));
         }
     }
 }

@@ -153,10 +153,10 @@ fn store<V: Int8Vector, const COLUMNS: usize>(
     sums: [V; COLUMNS],
     out: &mut Target<'_>,
 ) {
-    for (column, sums) in sums.into_iter().enumerate() {
+    for (column, sums) in sums.iter().enumerate() {
         let first = first + column * V::LANES;
         let scaling = Scaling::new(token, *epilogue, tensor, first);
-        scaling.store(sums, out.part(first, V::LANES));
+        scaling.store(*sums, out.part(first, V::LANES));
     }
 }
 

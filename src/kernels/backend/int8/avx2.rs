@@ -14,8 +14,8 @@ use core::arch::x86_64::*;
 pub(super) fn call<K: Int8Kernel>(token: Token, kernel: K) {
     #[target_feature(enable = "avx2,fma")]
     fn with_features<K: Int8Kernel>(token: Token, kernel: K) {
-        // Eight sums, the weights and their sizes, inputs, products and ones: thirteen of the sixteen registers.
-        kernel.run::<I32x8, 8, 1, 2, 2, 8>(token);
+        // Eight sums, two weights and their sizes, inputs, products and ones: fifteen of the sixteen registers.
+        kernel.run::<I32x8, 4, 2, 2, 2, 4>(token);
     }
     // SAFETY: the token proves that the processor has the features.
     unsafe { with_features(token, kernel) }
@@ -48,15 +48,17 @@ unsafe fn entries(index: __m256i) -> __m256i {
     const { assert!(LOOKUP_STEPS == 64) };
     // SAFETY: the caller vouches for AVX2; the eight vectors are within the table.
     unsafe {
-        let mut found = [index; 8];
-        for (eighth, found) in found.iter_mut().enumerate() {
-            let entries = _mm256_loadu_si256(TABLE.as_ptr().add(eighth * 8).cast());
-            // The instruction looks at the three lowest bits of the index.
-            *found = _mm256_permutevar8x32_epi32(entries, index);
-        }
+        // The instruction looks at the three lowest bits of the index. (Not a loop: the vectors stay in registers.)
+        let a = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(TABLE.as_ptr().cast()), index);
+        let b = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(TABLE.as_ptr().add(8).cast()), index);
+        let c = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(TABLE.as_ptr().add(16).cast()), index);
+        let d = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(TABLE.as_ptr().add(24).cast()), index);
+        let e = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(TABLE.as_ptr().add(32).cast()), index);
+        let f = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(TABLE.as_ptr().add(40).cast()), index);
+        let g = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(TABLE.as_ptr().add(48).cast()), index);
+        let h = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(TABLE.as_ptr().add(56).cast()), index);
         // One of each two, by the next bit.
         let mut bit = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
-        let [a, b, c, d, e, f, g, h] = found;
         let [a, b, c, d] = [pick(bit, a, b), pick(bit, c, d), pick(bit, e, f), pick(bit, g, h)];
         bit = _mm256_castsi256_ps(_mm256_slli_epi32::<27>(index));
         let [a, b] = [pick(bit, a, b), pick(bit, c, d)];

@@ -117,9 +117,9 @@ pub(crate) fn accumulate_row<V: Int8Vector, const CHAINS: usize, const COLUMNS: 
         // SAFETY: likewise.
         unsafe { operands.add_group(token, [group, group * 4], 0, &mut sums) };
     }
-    for chain in chains {
+    for chain in &chains {
         for (sum, more) in sums.iter_mut().zip(chain) {
-            *sum = sum.add(more);
+            *sum = sum.add(*more);
         }
     }
     sums
