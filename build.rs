@@ -36,7 +36,7 @@ fn has_dsp(target: &str) -> bool {
     let cpu = flags
         .split('\x1f')
         .filter_map(|flag| flag.strip_prefix("-C").unwrap_or(flag).strip_prefix("target-cpu="))
-        .last();
+        .next_back();
     target.starts_with("thumbv7em")
         || (target.starts_with("thumbv8m.main") && cpu.is_some_and(|cpu| CPUS.contains(&cpu)))
 }

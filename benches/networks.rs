@@ -1,5 +1,5 @@
 //! Whole networks and convolution layers on every backend; dense networks also as products of `matrixmultiply`, `gemm`
-//! and `faer`, layer after layer. Networks with weights of half the size, beside the same networks with whole ones.
+//! and `faer`, layer after layer. Networks with weights of half the size and int8 networks, beside the same networks in f32.
 //!
 //! The peers that run convolutional networks are not in Rust, or are too large to build here: `docs/performance.md` has
 //! them.
@@ -10,8 +10,10 @@ use criterion::{BenchmarkId, Criterion};
 use std::hint::black_box;
 use support::peers::{self, PEERS, Peer, Product};
 use support::{Contestant, Work, numbers};
-use thumbnet::blob::{ModelSpec, Tensors, encode, encoded_len};
-use thumbnet::layer::{Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, Padding, Shape, WeightType};
+use thumbnet::blob::{ModelSpec, Tensors, encode, encode_int8, encoded_len};
+use thumbnet::layer::{
+    Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, Packing, Padding, Quantize, Shape, WeightType,
+};
 use thumbnet::{AlignedBuf, Backend, Model};
 
 /// How many images a batch has, and how many of them the scratch memory has room for.
@@ -34,6 +36,11 @@ fn depthwise() -> Layer {
     let padding = Padding { top: 1, bottom: 1, left: 1, right: 1 };
     let (activation, weights) = (Activation::Relu, WeightType::F32);
     Layer::DepthwiseConv2d(DepthwiseConv2d { kernel: [3; 2], stride: [1; 2], padding, activation, weights })
+}
+
+/// Images of bytes between 0 and 1.
+fn pixels(shape: Shape) -> InputSpec {
+    InputSpec { shape, scale: 1.0 / 255.0, offset: 0.0 }
 }
 
 /// A model with made-up weights.
@@ -59,7 +66,7 @@ impl Network {
                 Layer::DepthwiseConv2d(conv) => {
                     (conv.kernel.map(usize::from).iter().product::<usize>(), shape.channels)
                 }
-                Layer::MaxPool2d(_) | Layer::Softmax => (0, 0),
+                Layer::MaxPool2d(_) | Layer::Softmax | Layer::Quantize(_) => (0, 0),
             };
             if outputs > 0 {
                 tensors.push([numbers(inputs * usize::from(outputs)), numbers(usize::from(outputs))]);
@@ -67,11 +74,15 @@ impl Network {
             macs += layer.macs(shape);
             shape = layer.output(shape).expect("a valid layer");
         }
-        let spec =
-            ModelSpec { input: InputSpec { shape: input, scale: 1.0 / 255.0, offset: 0.0 }, labels: &[], layers };
+        let spec = ModelSpec { input: pixels(input), labels: &[], layers };
         let parameters: Vec<_> = tensors.iter().map(|[weights, bias]| Tensors { weights, bias }).collect();
         let mut file = AlignedBuf::zeroed(encoded_len(&spec).expect("a valid model"));
-        encode(&spec, &parameters, &mut file).expect("a valid model");
+        match layers {
+            // Made-up weights have made-up scales: the time does not depend on them.
+            [Layer::Quantize(_), ..] => encode_int8(&spec, &parameters, &vec![0.05; parameters.len()], &mut file),
+            _ => encode(&spec, &parameters, &mut file),
+        }
+        .expect("a valid model");
         let all_dense = layers.iter().all(|layer| matches!(layer, Layer::Dense(_) | Layer::Softmax));
         Self { name, file, tensors, macs, all_dense }
     }
@@ -139,7 +150,13 @@ fn networks(weights: WeightType) -> Vec<Network> {
     use Activation::{None, Relu, Tanh};
     let dense = |outputs, activation| dense(outputs, activation, weights);
     let conv = |filters, kernel, pool, activation| conv(filters, kernel, pool, activation, weights);
-    let network = |name, layers: &[Layer]| Network::new(name, Shape::new(28, 28, 1), layers);
+    let shape = Shape::new(28, 28, 1);
+    let quantize = Quantize::new(&pixels(shape), 1.0 / 127.0).map(Layer::Quantize);
+    let quantize = quantize.filter(|_| matches!(weights, WeightType::Int8(_)));
+    let network = |name, layers: &[Layer]| {
+        let layers: Vec<_> = quantize.into_iter().chain(layers.iter().copied()).collect();
+        Network::new(name, shape, &layers)
+    };
     vec![
         network("A0", &[dense(10, None), Layer::Softmax]),
         network("A1", &[dense(128, Relu), dense(64, Relu), dense(10, None), Layer::Softmax]),
@@ -186,6 +203,7 @@ fn summary() {
         }
     }
     half_weights(&mut table);
+    int8(&mut table);
     for layer in convolutions() {
         let model = Model::load(&layer.file).expect("written above");
         let image = numbers(model.input_len());
@@ -203,6 +221,21 @@ fn half_weights(table: &mut support::Table) {
             let contestants = [(&half, backend.name()), (&whole, "its f32")];
             let contestants = contestants.map(|(network, name)| network.ours(name, backend, &image, 1));
             table.row(&work, contestants.into(), &["its f32"]);
+        }
+    }
+}
+
+/// Int8 networks: the peer is the same backend in f32.
+fn int8(table: &mut support::Table) {
+    for (int8, whole) in networks(WeightType::Int8(Packing::Grouped)).into_iter().zip(networks(WeightType::F32)) {
+        for (batch, at_a_time) in BATCHES {
+            let images = numbers(784 * batch);
+            let work = int8.work(format!("{} batch {batch}, int8", int8.name), batch);
+            for backend in Backend::available() {
+                let contestants = [(&int8, backend.name()), (&whole, "its f32")];
+                let contestants = contestants.map(|(network, name)| network.ours(name, backend, &images, at_a_time));
+                table.row(&work, contestants.into(), &["its f32"]);
+            }
         }
     }
 }

@@ -435,7 +435,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
             // Folded weights of a first layer quantise on the way.
             Layer::Quantize(quantize) if OPS & ops::QUANTIZE != 0 && OPS & QUANTIZED_FIRST != 0 => {
                 let Target::Int8(out) = out else { return None };
-                x.quantized(Some(quantize))?.read(0, out);
+                int8::quantize::quantize(self.backend, x.quantized(Some(quantize))?, out);
                 Some(())
             }
             _ => None,
@@ -588,8 +588,8 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     fn epilogue(&self, activation: Activation) -> Epilogue {
         let (floor, lookup) = match activation {
             Activation::Relu => (0, None),
-            Activation::Tanh if OPS & ops::TANH != 0 => (-127, Some(int8::requantize::tanh as _)),
-            Activation::Sigmoid if OPS & ops::SIGMOID != 0 => (-127, Some(int8::requantize::sigmoid as _)),
+            Activation::Tanh if OPS & ops::TANH != 0 => (-127, Some(int8::requantize::Lookup::TANH)),
+            Activation::Sigmoid if OPS & ops::SIGMOID != 0 => (-127, Some(int8::requantize::Lookup::SIGMOID)),
             _ => (-127, None),
         };
         Epilogue { floor, lookup }

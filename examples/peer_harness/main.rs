@@ -38,6 +38,9 @@ struct Arguments {
     /// Run on this backend instead of the fastest
     #[arg(long, global = true, value_name = "NAME")]
     backend: Option<String>,
+    /// Run networks with int8 weights and activations, calibrated with the harness's inputs
+    #[arg(long, global = true)]
+    int8: bool,
     /// How many images of a batch to compute at a time [default: up to 48, as many as the second-level cache has room for]
     #[arg(long, global = true, value_name = "IMAGES")]
     at_a_time: Option<usize>,
@@ -103,13 +106,14 @@ struct Contestant<'a> {
 
 impl<'a> Contestant<'a> {
     fn new(arguments: &'a Arguments) -> Result<Self> {
+        let thumbnet = if arguments.int8 { "thumbnet-int8" } else { "thumbnet" };
         let (name, backend) = match &arguments.backend {
-            None => ("thumbnet".to_owned(), Backend::best()),
+            None => (thumbnet.to_owned(), Backend::best()),
             Some(name) => {
                 let known = || Backend::available().map(Backend::name).collect::<Vec<_>>().join(", ");
                 let backend = Backend::from_name(name)
                     .ok_or_else(|| format!("--backend {name}: this machine has {}", known()))?;
-                (format!("thumbnet-{name}"), backend)
+                (format!("{thumbnet}-{name}"), backend)
             }
         };
         Ok(Self { name, backend, arguments })
@@ -123,7 +127,10 @@ impl<'a> Contestant<'a> {
     fn infer(&self) -> Result<()> {
         let data = Data::read(&self.arguments.data)?;
         for name in data.networks()?.iter().filter(|name| self.arguments.wants(name)) {
-            let network = Network::read(&data, name)?;
+            let network = match self.arguments.int8 {
+                true => Network::read_int8(&data, name, &data.tensor("x")?)?,
+                false => Network::read(&data, name)?,
+            };
             let model = network.model()?.with_backend(self.backend);
             let (inputs, expected) = (data.tensor("x")?, data.tensor(&format!("{name}.y"))?);
             for batch in BATCHES {

@@ -1,8 +1,8 @@
 //! The harness's networks as models of this library.
 
 use crate::data::{Data, Result, size};
-use thumbnet::blob::{ModelSpec, Tensors, encode, encoded_len};
-use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, Padding, Shape, WeightType};
+use thumbnet::blob::{ModelSpec, Tensors, encode, encode_int8, encoded_len};
+use thumbnet::layer::{Activation, Conv2d, Dense, InputSpec, Layer, Packing, Padding, Quantize, Shape, WeightType};
 use thumbnet::{AlignedBuf, Model};
 
 /// A network as a model file in memory.
@@ -13,14 +13,27 @@ pub(crate) struct Network {
 impl Network {
     /// Reads a network from the harness's data and encodes it.
     pub(crate) fn read(data: &Data, name: &str) -> Result<Self> {
-        let mut reader = Reader { data, name, layers: Vec::new(), tensors: Vec::new() };
-        for line in data.layers(name) {
-            reader.line(line)?;
+        let reader = Reader::read(data, name)?;
+        reader.encode(reader.layers.len())
+    }
+
+    /// The same with int8 weights. The activations' scales are calibrated with `inputs`: the largest value that each layer
+    /// makes of them becomes 127 steps.
+    pub(crate) fn read_int8(data: &Data, name: &str, inputs: &[f32]) -> Result<Self> {
+        let reader = Reader::read(data, name)?;
+        let scales = reader.scales(inputs)?;
+        let quantize = Quantize::new(&INPUT, largest(inputs) / 127.0);
+        let quantize = quantize.ok_or_else(|| format!("{name}: the inputs are out of int8's range"))?;
+        let mut layers = vec![Layer::Quantize(quantize)];
+        for mut layer in reader.layers.iter().copied() {
+            if let Layer::Dense(Dense { weights, .. }) | Layer::Conv2d(Conv2d { weights, .. }) = &mut layer {
+                *weights = WeightType::Int8(Packing::Grouped);
+            }
+            layers.push(layer);
         }
-        let spec = ModelSpec { input: INPUT, labels: &[], layers: &reader.layers };
-        let tensors: Vec<_> = reader.tensors.iter().map(|[weights, bias]| Tensors { weights, bias }).collect();
+        let spec = ModelSpec { input: INPUT, labels: &[], layers: &layers };
         let mut file = AlignedBuf::zeroed(encoded_len(&spec)?);
-        encode(&spec, &tensors, &mut file)?;
+        encode_int8(&spec, &reader.tensors(), &scales, &mut file)?;
         Ok(Self { file })
     }
 
@@ -43,7 +56,49 @@ struct Reader<'a> {
     tensors: Vec<[Vec<f32>; 2]>,
 }
 
-impl Reader<'_> {
+/// The largest size of a value.
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
+}
+
+impl<'a> Reader<'a> {
+    fn read(data: &'a Data, name: &'a str) -> Result<Self> {
+        let mut reader = Reader { data, name, layers: Vec::new(), tensors: Vec::new() };
+        for line in data.layers(name) {
+            reader.line(line)?;
+        }
+        Ok(reader)
+    }
+
+    fn tensors(&self) -> Vec<Tensors<'_>> {
+        self.tensors.iter().map(|[weights, bias]| Tensors { weights, bias }).collect()
+    }
+
+    /// The first `count` layers as a model.
+    fn encode(&self, count: usize) -> Result<Network> {
+        let layers = &self.layers[..count];
+        let spec = ModelSpec { input: INPUT, labels: &[], layers };
+        let mut tensors = self.tensors();
+        tensors.truncate(layers.iter().filter(|layer| layer.weight_type().is_some()).count());
+        let mut file = AlignedBuf::zeroed(encoded_len(&spec)?);
+        encode(&spec, &tensors, &mut file)?;
+        Ok(Network { file })
+    }
+
+    /// For each layer with weights the value of one step of its int8 outputs.
+    fn scales(&self, inputs: &[f32]) -> Result<Vec<f32>> {
+        let with_weights = (1..=self.layers.len()).filter(|count| self.layers[count - 1].weight_type().is_some());
+        let scale = |count| {
+            let network = self.encode(count)?;
+            let model = network.model()?;
+            let mut scratch = AlignedBuf::zeroed(model.scratch_bytes());
+            let mut outputs = vec![0.0; inputs.len() / model.input_len() * model.output_len()];
+            model.run_batch(inputs, &mut scratch, &mut outputs)?;
+            Ok(largest(&outputs) / 127.0)
+        };
+        with_weights.map(scale).collect()
+    }
+
     fn line(&mut self, line: &[String]) -> Result<()> {
         let unexpected =
             format!("model.tsv: {} {}: unknown, or not behind a layer that it goes with", self.name, line.join(" "));

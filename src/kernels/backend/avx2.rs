@@ -1,6 +1,6 @@
 //! x86 with AVX2 and FMA, chosen at run time.
 
-use super::{Kernel, x86};
+use super::{Kernel, avx512, x86};
 use crate::kernels::vector::Vector;
 #[cfg(target_arch = "x86")]
 use core::arch::x86::*;
@@ -17,6 +17,11 @@ pub(crate) struct Token(());
 impl Token {
     pub(super) fn detect() -> Option<Self> {
         x86::has(x86::AVX2).then_some(Self(()))
+    }
+
+    /// [`AVX512`](x86::AVX512) is all of [`AVX2`](x86::AVX2) too.
+    pub(super) const fn from_avx512(_: avx512::Token) -> Self {
+        Self(())
     }
 }
 
@@ -40,7 +45,7 @@ static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 
 /// The mask of the first `n` lanes, all of them from 8 on.
 #[inline(always)]
-fn mask(n: usize) -> __m256i {
+pub(super) fn mask(n: usize) -> __m256i {
     let start = 8 - n.min(8);
     // SAFETY: eight values follow `start`, which is at most 8; a caller has a vector or a token, so AVX is there.
     unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(start).cast()) }

@@ -1,6 +1,6 @@
 //! x86 with AVX-512, chosen at run time.
 
-use super::{Kernel, x86};
+use super::{Kernel, avx2, x86};
 use crate::kernels::vector::Vector;
 #[cfg(target_arch = "x86")]
 use core::arch::x86::*;
@@ -17,6 +17,11 @@ pub(crate) struct Token(());
 impl Token {
     pub(super) fn detect() -> Option<Self> {
         x86::has(x86::AVX512).then_some(Self(()))
+    }
+
+    /// AVX-512 is only used where there is AVX2 as well.
+    pub(super) fn avx2(self) -> avx2::Token {
+        avx2::Token::from_avx512(self)
     }
 }
 
@@ -37,7 +42,7 @@ pub(crate) struct F32x16(__m512);
 
 /// The mask of the first `n` lanes, all of them from 16 on.
 #[inline(always)]
-fn mask(n: usize) -> __mmask16 {
+pub(super) fn mask(n: usize) -> __mmask16 {
     // The shift is at most 16 places.
     ((1u32 << n.min(16)) - 1) as __mmask16
 }

@@ -10,6 +10,8 @@ use core::sync::atomic::{AtomicU8, Ordering};
 pub(super) const AVX2: u8 = 1 << 0;
 /// AVX-512 F, BW, DQ and VL, and all of [`AVX2`].
 pub(super) const AVX512: u8 = 1 << 1;
+/// AVX-512 VNNI, and all of [`AVX512`].
+pub(super) const AVX512_VNNI: u8 = 1 << 2;
 /// Marks the cached value as one.
 const KNOWN: u8 = 1 << 7;
 
@@ -37,7 +39,7 @@ fn detect() -> u8 {
     }
     // SAFETY: `osxsave` says that the operating system has enabled `xgetbv`.
     let saved = unsafe { saved_state() };
-    let leaf7 = cpuid(7).ebx;
+    let CpuidResult { ebx: leaf7, ecx: leaf7_more, .. } = cpuid(7);
     let mut found = 0;
     // Bits 1 and 2: the operating system saves the xmm and ymm registers.
     if saved & 0x6 == 0x6 && fma && f16c && bit(leaf7, 5) {
@@ -45,6 +47,9 @@ fn detect() -> u8 {
         // Bits 5 to 7: and the mask and zmm registers. AVX-512 F, DQ, BW, VL.
         if saved & 0xe0 == 0xe0 && [16, 17, 30, 31].iter().all(|index| bit(leaf7, *index)) {
             found |= AVX512;
+            if bit(leaf7_more, 11) {
+                found |= AVX512_VNNI;
+            }
         }
     }
     found

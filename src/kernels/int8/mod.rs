@@ -10,7 +10,8 @@
 pub(crate) mod conv2d;
 pub(crate) mod dense;
 pub(crate) mod depthwise_conv2d;
-pub(crate) mod grouped;
 pub(crate) mod quantize;
 pub(crate) mod requantize;
 pub(crate) mod tensor;
+#[allow(unsafe_code)] // declares unsafe methods; only the backends implement and call them
+pub(crate) mod vector;

@@ -3,6 +3,7 @@
 //! Products of 16-bit numbers are all it needs, so a Cortex-M0, which has no longer ones, computes the same.
 
 use super::tensor::Int8Tensor;
+use super::vector::Int8Vector;
 use bytemuck::{Pod, Zeroable};
 
 /// What scales the sums of one output, in the four bytes that the tensor has for it.
@@ -82,7 +83,24 @@ impl Parameter {
 pub(crate) const TABLE_STEP: f32 = 1.0 / 16.0;
 
 /// A function that is looked up: from steps of 2^-12 to steps of 2^-15.
-pub(crate) type Lookup = fn(i32) -> i32;
+pub(crate) struct Lookup {
+    function: fn(i32) -> i32,
+    /// Its name, and what it is made of, for vectors.
+    name: Function,
+    tanh: fn(i32) -> i32,
+}
+
+/// What can be looked up.
+#[derive(Clone, Copy)]
+enum Function {
+    Tanh,
+    Sigmoid,
+}
+
+impl Lookup {
+    pub(crate) const TANH: &Self = &Self { function: tanh, name: Function::Tanh, tanh };
+    pub(crate) const SIGMOID: &Self = &Self { function: sigmoid, name: Function::Sigmoid, tanh };
+}
 
 /// What becomes of a sum: the activation.
 #[derive(Clone, Copy)]
@@ -90,7 +108,7 @@ pub(crate) struct Epilogue {
     /// The least output, in steps: 0 for a ReLU.
     pub(crate) floor: i32,
     /// In place of that, tanh or sigmoid.
-    pub(crate) lookup: Option<Lookup>,
+    pub(crate) lookup: Option<&'static Lookup>,
 }
 
 /// Where outputs go.
@@ -128,27 +146,127 @@ impl Epilogue {
                 *to = scale.steps(sum).max(floor).min(127) as i8;
             }),
             (Target::Int8(out), Some(lookup)) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
-                *to = ((lookup(scale.table_steps(sum)) * 127 + (1 << 14)) >> 15) as i8;
+                *to = (((lookup.function)(scale.table_steps(sum)) * 127 + (1 << 14)) >> 15) as i8;
             }),
             (Target::F32(out), None) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
                 *to = if floor == 0 && sum < 0 { 0.0 } else { scale.value(sum) };
             }),
             (Target::F32(out), Some(lookup)) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
-                *to = lookup(scale.table_steps(sum)) as f32 * (1.0 / 32_768.0);
+                *to = (lookup.function)(scale.table_steps(sum)) as f32 * TABLE_UNIT;
             }),
         }
     }
 }
 
-/// tanh(i / 16) * 2^15 for i in 0..=64, rounded; the last is followed by itself.
-static TANH: [u16; 66] = tanh_table();
+/// The value of one step of what is looked up.
+const TABLE_UNIT: f32 = 1.0 / 32_768.0;
 
-const fn tanh_table() -> [u16; 66] {
-    let mut table = [0; 66];
+/// What scales a vector of sums: [`Epilogue::store`] for vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct Scaling<V: Int8Vector> {
+    token: V::Token,
+    epilogue: Epilogue,
+    bias: V,
+    parameters: V,
+}
+
+impl<V: Int8Vector> Scaling<V> {
+    /// For the outputs from `first` on.
+    #[inline(always)]
+    pub(crate) fn new(token: V::Token, epilogue: Epilogue, tensor: &Int8Tensor<'_>, first: usize) -> Self {
+        let bias = tensor.bias().get(first..).unwrap_or_default();
+        let parameters = tensor.parameters().get(first..).unwrap_or_default();
+        let parameters = V::load(token, bytemuck::cast_slice(parameters));
+        Self { token, epilogue, bias: V::load(token, bias), parameters }
+    }
+
+    /// Adds the biases, and writes what becomes of the sums to `out`, as many as fit.
+    #[inline(always)]
+    pub(crate) fn store(&self, sums: V, out: Target<'_>) {
+        let sums = sums.add(self.bias);
+        match out {
+            Target::Int8(out) => self.int8(sums).store_int8(out),
+            Target::F32(out) => self.store_f32(sums, out),
+        }
+    }
+
+    #[inline(always)]
+    fn int8(&self, sums: V) -> V {
+        let Epilogue { floor, lookup } = self.epilogue;
+        match lookup {
+            None => {
+                let steps = self.product(sums).add(self.splat(1 << (FRACTION - 1))).shift_right_by::<FRACTION>();
+                steps.max(self.splat(floor)).min(self.splat(127))
+            }
+            Some(lookup) => {
+                let values = self.look_up(sums, lookup);
+                // (A product with 127 leaves the low half of 32,768, which is no signed number.)
+                values.mul(self.splat(127)).add(self.splat(1 << 14)).shift_right_by::<15>()
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn store_f32(&self, sums: V, out: &mut [f32]) {
+        match self.epilogue.lookup {
+            None => {
+                let floor = if self.epilogue.floor == 0 { 0 } else { i32::MIN };
+                sums.max(self.splat(floor)).store_scaled(self.parameters, out);
+            }
+            Some(lookup) => {
+                let unit = self.splat(TABLE_UNIT.to_bits().cast_signed());
+                self.look_up(sums, lookup).store_scaled(unit, out);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn look_up(&self, sums: V, lookup: &Lookup) -> V {
+        let steps = self.table_steps(sums);
+        match lookup.name {
+            Function::Tanh => steps.tanh(lookup.tanh),
+            // As `sigmoid` has it.
+            Function::Sigmoid => {
+                let tanh = steps.shift_right_by::<1>().tanh(lookup.tanh);
+                tanh.add(self.splat(32_769)).shift_right_by::<1>()
+            }
+        }
+    }
+
+    /// [`Parameter::product`].
+    #[inline(always)]
+    fn product(&self, sums: V) -> V {
+        let multiplier = self.parameters.and(self.splat(0x7fff));
+        let shift = self.parameters.shift_right_by::<16>().and(self.splat(31));
+        sums.shift_right(shift).max(self.splat(-32_768)).min(self.splat(32_767)).mul_low(multiplier)
+    }
+
+    /// [`Parameter::table_steps`].
+    #[inline(always)]
+    fn table_steps(&self, sums: V) -> V {
+        let steps = self.product(sums).add(self.splat(1 << (TABLE_FRACTION - 1)));
+        steps.shift_right_by::<TABLE_FRACTION>().max(self.splat(-32_767)).min(self.splat(32_767))
+    }
+
+    #[inline(always)]
+    fn splat(&self, value: i32) -> V {
+        V::splat(self.token, value)
+    }
+}
+
+/// The intervals that tanh's table divides 0 to 4 into.
+pub(crate) const LOOKUP_STEPS: usize = 64;
+
+/// tanh(i / 16) * 2^15 for i in 0..=64, rounded; the last is followed by itself.
+pub(crate) const TANH: [u16; LOOKUP_STEPS + 2] = tanh_table();
+static TANH_TABLE: [u16; LOOKUP_STEPS + 2] = TANH;
+
+const fn tanh_table() -> [u16; LOOKUP_STEPS + 2] {
+    let mut table = [0; LOOKUP_STEPS + 2];
     let mut index = 0;
-    while index < 66 {
+    while index < LOOKUP_STEPS + 2 {
         // exp(2x) as the 64th power of exp(2x / 64), for which three terms of the series do... in f64, at compile time.
-        let x = (if index < 64 { index } else { 64 }) as f64 / 16.0;
+        let x = (if index < LOOKUP_STEPS { index } else { LOOKUP_STEPS }) as f64 / 16.0;
         let mut exp = exp_series(x / 32.0);
         let mut squarings = 0;
         while squarings < 6 {
@@ -178,7 +296,7 @@ const fn exp_series(x: f64) -> f64 {
 pub(crate) fn tanh(steps: i32) -> i32 {
     let size = steps.unsigned_abs().min(4 << 12);
     let (index, rest) = ((size >> 8) as usize, (size & 255) as i32);
-    let entry = |index| TANH.get(index).copied().map_or(0, i32::from);
+    let entry = |index| TANH_TABLE.get(index).copied().map_or(0, i32::from);
     let from = entry(index);
     let value = from + (((entry(index + 1) - from) * rest + 128) >> 8);
     if steps < 0 { -value } else { value }

@@ -18,6 +18,8 @@ use crate::layer::Packing;
 
 /// The outputs of a panel of grouped weights.
 pub(crate) const GROUPED_PANEL: usize = 16;
+/// Of grouped weights, those of four inputs for the outputs of a panel.
+pub(crate) type Group = [[i8; 4]; GROUPED_PANEL];
 /// The largest weight; the smallest is its negative.
 pub(crate) const LARGEST_WEIGHT: f32 = 127.0;
 

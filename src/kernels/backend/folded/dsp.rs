@@ -58,7 +58,7 @@ struct Job {
 }
 
 /// There must be as many inputs and weights as [`super::products`] asks for.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn products(x: Windows<'_>, panels: Panels<'_>, then: Then, sums: &mut [[i32; PANEL]]) {
     let mut job = Job {
         x: x.x.as_ptr(),
