@@ -17,6 +17,10 @@ fn main() {
     if target.starts_with("thumb") && target.ends_with("eabihf") {
         println!("cargo::rustc-cfg=cortex_m_fpu");
     }
+    println!("cargo::rustc-check-cfg=cfg(armv8m)");
+    if target.starts_with("thumbv8m") {
+        println!("cargo::rustc-cfg=armv8m");
+    }
     println!("cargo::rustc-check-cfg=cfg(cortex_m_dsp)");
     println!("cargo::rustc-check-cfg=cfg(cortex_m_v6)");
     if has_dsp(&target) {

@@ -5,6 +5,19 @@
 use super::{Inputs, PANEL, Panels, Runs, Then, Weights, Windows};
 use core::arch::naked_asm;
 
+/// The code of a naked function.
+///
+/// It is assembled by itself, not as part of a function for the processor that the compiler was told; so the assembler has to be
+/// told again where the extension does not go with the architecture.
+macro_rules! dsp_asm {
+    ($($code:tt)*) => {{
+        #[cfg(armv8m)]
+        naked_asm!(".cpu cortex-m33", $($code)*);
+        #[cfg(not(armv8m))]
+        naked_asm!($($code)*);
+    }};
+}
+
 /// There must be as many inputs, and as much room, as [`super::widen`] asks for.
 #[inline(always)]
 pub(super) fn widen(runs: Runs<'_>, groups: usize, to: &mut [Inputs]) {
@@ -16,7 +29,7 @@ pub(super) fn widen(runs: Runs<'_>, groups: usize, to: &mut [Inputs]) {
 /// From `x` on there must be `count` runs of `4 * groups` inputs, and at `to` room for as many groups; neither number may be 0.
 #[unsafe(naked)]
 unsafe extern "C" fn widen_runs(x: *const i8, to: *mut Inputs, groups: usize, count: usize, pitch: usize) {
-    naked_asm!(
+    dsp_asm!(
         "push {{r4-r7, lr}}",
         "ldr r4, [sp, #20]",
         "sub r4, r4, r2, lsl #2",
@@ -82,7 +95,7 @@ pub(super) fn products(x: Windows<'_>, panels: Panels<'_>, then: Then, sums: &mu
 #[unsafe(naked)]
 unsafe extern "C" fn run(job: &mut Job) {
     // r0 inputs, r1 weights, r2 groups, r3 the job, r4-r7 sums, r8-r11 weights, r12 and lr the inputs of a group.
-    naked_asm!(
+    dsp_asm!(
         "push {{r4-r11, lr}}",
         "mov r3, r0",
         // A panel.
@@ -212,7 +225,7 @@ pub(super) fn add_row(x: &[[i8; 4]], panels: Panels<'_>, workspace: &mut [u32], 
 /// There must be `groups` groups, not 0, and room for as many entries.
 #[unsafe(naked)]
 unsafe extern "C" fn widen_row(x: *const [i8; 4], to: *mut Entry, groups: usize) -> *const Entry {
-    naked_asm!(
+    dsp_asm!(
         "push {{r4-r7}}",
         "movs r3, #0",
         "2:",
@@ -255,7 +268,7 @@ struct Row {
 #[unsafe(naked)]
 unsafe extern "C" fn add_entries(row: &mut Row) {
     // r0 entries, r1 weights, r2 their end, r3 what is skipped, r4-r7 sums, r8-r11 weights, r12 and lr inputs.
-    naked_asm!(
+    dsp_asm!(
         "push {{r0, r4-r11, lr}}",
         "2:",
         "ldr r3, [sp]",
