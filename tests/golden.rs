@@ -2,14 +2,16 @@
 
 mod common;
 
-use common::network::{Network, conv, dense, depthwise, input, max_pool};
+use common::network::{Network, conv, dense, depthwise, input, max_pool, quantized};
 use common::reference::{Bounded, from_bytes, from_values};
 use common::{backends, raw, run};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use thumbnet::layer::{Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, Padding, Shape, WeightType};
-use thumbnet::{AlignedBuf, Model};
+use thumbnet::layer::{
+    Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, Packing, Padding, Shape, WeightType,
+};
+use thumbnet::{AlignedBuf, Input, Model};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -66,7 +68,14 @@ fn files_of_every_version_are_read() {
     let names: Vec<_> = models.iter().filter_map(|path| path.file_name()?.to_str()).collect();
     assert_eq!(
         names,
-        ["v1-conv.tnet", "v1-dense.tnet", "v1-depthwise.tnet", "v1-f16.tnet"],
+        [
+            "v1-conv.tnet",
+            "v1-dense.tnet",
+            "v1-depthwise.tnet",
+            "v1-f16.tnet",
+            "v1-int8-folded.tnet",
+            "v1-int8-grouped.tnet"
+        ],
         "no file may go, and a new one belongs on this list"
     );
     models.iter().for_each(|path| check(path));
@@ -129,6 +138,22 @@ fn v1_depthwise() -> Network {
     Network::random(input(5, 8, 3), &layers, 104)
 }
 
+/// Int8 weights in every kind of layer that has some, with every activation; in either packing.
+fn v1_int8(packing: Packing) -> Network {
+    let mut first = conv(6, 3, Activation::Relu);
+    first.padding = Padding { top: 1, bottom: 0, left: 2, right: 1 };
+    first.pool = [2, 2];
+    let layers = [
+        Layer::Conv2d(first),
+        Layer::DepthwiseConv2d(depthwise(2, Activation::Tanh)),
+        max_pool([2, 1], [1, 1]),
+        dense(19, Activation::Sigmoid),
+        dense(3, Activation::None),
+    ];
+    let input = input(9, 8, 2);
+    Network::random(input, &quantized(&input, &layers, 0.0078125, packing), 105)
+}
+
 /// An input with the outputs that belong to it, and how far a correct f32 computation may be from them.
 fn example(input: Value, outputs: &[Bounded]) -> Value {
     let output: Value = outputs.iter().map(|output| json!(output.value)).collect();
@@ -145,13 +170,18 @@ fn write(name: &str, network: &Network) {
     // Numbers that are the same in decimal and in binary.
     let input: Vec<f32> = (0..network.input_len()).map(|i| ((i * 37 + 11) % 129) as f32 / 64.0 - 1.0).collect();
     let bytes: Vec<u8> = (0..network.input_len()).map(|i| ((i * 83 + 5) % 256) as u8).collect();
+    let int8 = network.layers.iter().any(|layer| matches!(layer, Layer::Quantize(_)));
+    let model = Model::load(&blob).expect("what was just encoded");
+    let exact = |input: Input<'_>| from_values(&common::int8::logits(&model, input));
+    let of_values = if int8 { exact(Input::F32(&input)) } else { network.reference(from_values(&input)) };
+    let of_bytes = if int8 { exact(Input::U8(&bytes)) } else { network.reference(from_bytes(&network.input, &bytes)) };
     let labels = if network.labels.is_empty() { vec![String::new(); 3] } else { network.labels.clone() };
     let json = json!({
         "checksum": format!("{:08x}", raw::word(&blob, raw::field::CHECKSUM)),
         "labels": labels,
         "layers": network.layers.iter().map(Layer::name).collect::<Vec<_>>(),
-        "values": example(json!(input), &network.reference(from_values(&input))),
-        "bytes": example(json!(bytes), &network.reference(from_bytes(&network.input, &bytes))),
+        "values": example(json!(input), &of_values),
+        "bytes": example(json!(bytes), &of_bytes),
     });
     fs::write(path.with_extension("json"), format!("{json:#}\n")).expect("the folder can be written to");
     fs::write(&path, &blob[..]).expect("the folder can be written to");
@@ -166,4 +196,6 @@ fn write_missing_files() {
     write("v1-conv", &v1_conv());
     write("v1-f16", &v1_f16());
     write("v1-depthwise", &v1_depthwise());
+    write("v1-int8-folded", &v1_int8(Packing::Folded));
+    write("v1-int8-grouped", &v1_int8(Packing::Grouped));
 }
