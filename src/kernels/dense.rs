@@ -73,20 +73,29 @@ pub(crate) fn dense_bytes_rows<W: Weight>(
         return;
     }
     let mut buffer = [0.0; LEN * ROWS];
-    for (x, out) in x.chunks(inputs * ROWS).zip(out.chunks_mut(outputs * ROWS)) {
-        let rows = if ROWS == 1 || rows == 1 { 1 } else { x.len() / inputs };
+    // (Slices by hand: where iterators over chunks are zipped, the compiler loses sight of lengths that are not 0.)
+    let (mut x, mut out) = (x, out);
+    while !x.is_empty() {
+        let rows = if ROWS == 1 || rows == 1 { 1 } else { ROWS.min(x.len() / inputs) };
+        let (Some((these, others)), Some((made, rest))) =
+            (x.split_at_checked(rows * inputs), out.split_at_mut_checked(rows * outputs))
+        else {
+            return;
+        };
+        (x, out) = (others, rest);
         // A single row has the whole buffer.
         let row_stride = if rows == 1 { LEN * ROWS } else { LEN };
         let mut first = 0;
         while first < inputs {
             let len = row_stride.min(inputs - first);
-            for (values, x) in buffer.chunks_mut(row_stride.max(1)).zip(x.chunks_exact(inputs)) {
-                let bytes = x.get(first..first + len).unwrap_or_default();
+            for row in 0..rows {
+                let bytes = these.get(row * inputs + first..).and_then(|bytes| bytes.get(..len)).unwrap_or_default();
+                let values = buffer.get_mut(row * row_stride..).unwrap_or_default();
                 Inputs { values: bytes, scale, offset }.convert(values);
             }
             let floor = if first + len == inputs { floor } else { f32::NEG_INFINITY };
             let part = Part { x: &buffer, row_stride, first, len, begin: first == 0, floor };
-            dense_part(backend, rows, part, weights, out);
+            dense_part(backend, rows, part, weights, &mut *made);
             first += len;
         }
     }
