@@ -436,7 +436,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
             // Folded weights of a first layer quantise on the way.
             Layer::Quantize(quantize) if OPS & ops::QUANTIZE != 0 && OPS & QUANTIZED_FIRST != 0 => {
                 let Target::Int8(out) = out else { return None };
-                int8::quantize::quantize(self.backend, x.quantized(Some(quantize))?, out);
+                int8::quantize(self.backend, x.quantized(Some(quantize))?, out);
                 Some(())
             }
             _ => None,
@@ -499,7 +499,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
             Packing::Grouped if OPS & ops::WEIGHTS_INT8_GROUPED != 0 => {
                 let x = x.ready()?.get(..rows * tensor.inputs())?;
                 let out = out.part(0, rows * tensor.outputs());
-                int8::dense::dense_grouped(self.backend, x, tensor, &epilogue, out);
+                int8::dense_grouped(self.backend, x, tensor, &epilogue, out);
             }
             Packing::Folded if OPS & ops::WEIGHTS_INT8_FOLDED != 0 && rows == 1 => {
                 int8::dense::dense_folded(x, tensor, &epilogue, workspace, out)?;
@@ -574,7 +574,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
             (Layer::Conv2d(conv), Packing::Grouped) if OPS & GROUPED == GROUPED => {
                 let geometry = Geometry::new(conv, input, output);
                 let (x, out) = (x.ready()?.get(..step.read as usize)?, out.part(0, step.made as usize));
-                int8::conv2d::conv2d_grouped(self.backend, x, geometry, tensor, &epilogue, workspace, out);
+                int8::conv2d_grouped(self.backend, x, geometry, tensor, &epilogue, workspace, out);
             }
             (Layer::Conv2d(conv), Packing::Folded) if OPS & FOLDED == FOLDED => {
                 int8::conv2d::conv2d_folded(x, conv, (input, output), tensor, &epilogue, workspace, out)?;

@@ -9,6 +9,7 @@ mod avx512;
 #[cfg(cortex_m_fpu)]
 pub(crate) mod cortex_m;
 pub(crate) mod folded;
+#[cfg(not(target_os = "none"))]
 pub(crate) mod int8;
 pub(crate) mod narrow;
 mod scalar;

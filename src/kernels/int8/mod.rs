@@ -13,5 +13,23 @@ pub(crate) mod depthwise_conv2d;
 pub(crate) mod quantize;
 pub(crate) mod requantize;
 pub(crate) mod tensor;
+
+// Grouped weights: over the vectors of a backend, or in little flash.
+#[cfg(not(target_os = "none"))]
+mod conv2d_grouped;
+#[cfg(not(target_os = "none"))]
+mod dense_grouped;
+#[cfg(target_os = "none")]
+mod plain;
+#[cfg(not(target_os = "none"))]
+mod quantize_vectors;
+#[cfg(not(target_os = "none"))]
+mod scaling;
+#[cfg(not(target_os = "none"))]
 #[allow(unsafe_code)] // declares unsafe methods; only the backends implement and call them
 pub(crate) mod vector;
+
+#[cfg(target_os = "none")]
+pub(crate) use plain::{conv2d_grouped, dense_grouped, quantize};
+#[cfg(not(target_os = "none"))]
+pub(crate) use {conv2d_grouped::conv2d_grouped, dense_grouped::dense_grouped, quantize_vectors::quantize};

@@ -146,6 +146,12 @@ impl<'a> Int8Tensor<'a> {
         weights
     }
 
+    /// The groups of all panels of grouped weights.
+    pub(crate) fn grouped_weights(&self) -> &'a [Group] {
+        let (groups, _) = self.weights.as_chunks::<GROUPED_PANEL>();
+        bytemuck::cast_slice(groups)
+    }
+
     /// All weights, as they lie.
     pub(crate) fn weights(&self) -> &'a [i8] {
         bytemuck::cast_slice(self.weights)
