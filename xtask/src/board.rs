@@ -122,18 +122,29 @@ impl Build {
         ))
     }
 
-    /// The operations whose kernels are in the program: `thumbnet::kernels` has a module or a function of each one's name,
-    /// which a mangled symbol holds with its length before it.
+    /// The operations whose kernels are in the program, by its symbols.
     fn linked_kernels(&self) -> Result<Vec<&'static str>> {
         let elf = self.elf()?;
         let file = object::File::parse(&*elf)?;
         let symbols = file.symbols().filter_map(|symbol| symbol.name().ok());
         let symbols = symbols.filter(|symbol| symbol.contains("8thumbnet7kernels")).collect::<Vec<_>>();
         let is_linked = |kernel: &&str| {
-            let component = format!("{}{}", kernel.len(), kernel.replace(' ', "_"));
-            symbols.iter().any(|symbol| symbol.contains(&component))
+            functions_of(kernel).iter().any(|name| {
+                // A mangled symbol holds each name with its length before it.
+                let component = format!("{}{name}", name.len());
+                symbols.iter().any(|symbol| symbol.contains(&component))
+            })
         };
         Ok(kernels(ops::ALL).filter(is_linked).collect())
+    }
+}
+
+/// Modules or functions of `thumbnet::kernels`, of which at least one is linked where an operation is.
+fn functions_of(operation: &str) -> Vec<String> {
+    match operation {
+        "int8 grouped weights" => vec!["dense_grouped".to_owned(), "conv2d_grouped".to_owned()],
+        "int8 folded weights" => vec!["dense_folded".to_owned(), "conv2d_folded".to_owned()],
+        _ => vec![operation.replace(' ', "_")],
     }
 }
 
