@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// The model that the device starts with, and the one that is sent to it.
 const BUILT_IN: &str = "digits";
-const UPLOADED: &str = "cnn-8-16-int8";
+const UPLOADED: &str = "s1-fixed-int8";
 
 /// The noisy wire loses or damages one byte in so many: about one request in three, and one answer in forty.
 const NOISE: usize = 2503;
