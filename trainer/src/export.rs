@@ -20,23 +20,30 @@ pub const PIXEL_SCALE: f32 = 1.0 / 255.0;
 /// # Errors
 /// [`Error::Option`] if the network exceeds a limit of the format.
 pub fn export(network: &Network, loss: Loss, labels: &[&str]) -> Result<AlignedBuf> {
-    let mut layers: Vec<Layer> = Vec::new();
-    for layer in network.layers().filter_map(|layer| layer.descriptor()) {
-        match layers.last_mut().and_then(|before| join_pool(before, &layer)) {
-            Some(joined) => *layers.last_mut().expect("there is one before") = joined,
-            None => layers.push(layer),
-        }
-    }
+    let network = &network.folded();
+    let mut layers = descriptors(network);
     if loss == Loss::CrossEntropy {
         layers.push(Layer::Softmax);
     }
     let input = InputSpec { shape: network.input(), scale: PIXEL_SCALE, offset: 0.0 };
     let spec = ModelSpec { input, labels, layers: &layers };
-    let tensors: Vec<Tensors<'_>> = network.layers().filter_map(|layer| layer.parameters()).map(tensors).collect();
+    let tensors: Vec<Tensors<'_>> = network.parameters().map(tensors).collect();
     let refused = |e| Error::Option(format!("the network cannot be exported: {e}"));
     let mut blob = AlignedBuf::zeroed(encoded_len(&spec).map_err(refused)?);
     encode(&spec, &tensors, &mut blob).map_err(refused)?;
     Ok(blob)
+}
+
+/// The layers of the exported form of a network without batch normalisations (see [`Network::folded`]), but for a softmax.
+pub(crate) fn descriptors(network: &Network) -> Vec<Layer> {
+    let mut layers: Vec<Layer> = Vec::new();
+    for layer in network.layers().filter_map(|(layer, _)| layer.descriptor()) {
+        match layers.last_mut().and_then(|before| join_pool(before, &layer)) {
+            Some(joined) => *layers.last_mut().expect("there is one before") = joined,
+            None => layers.push(layer),
+        }
+    }
+    layers
 }
 
 /// The exported form of what came of `recipe`: an int8 model if it is to be quantised, otherwise as [`export`].

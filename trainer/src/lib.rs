@@ -4,9 +4,11 @@
 //! reads. Everything that the `thumbnet` command does can be done from here, without a terminal.
 
 pub mod batches;
+pub mod checkpoint;
 pub mod convert;
 pub mod data;
 pub mod device;
+pub mod distill;
 mod elementwise;
 pub mod error;
 pub mod evaluate;
@@ -17,10 +19,13 @@ pub mod layers;
 pub mod log;
 pub mod loss;
 pub mod network;
+pub mod optimizer;
 pub mod output;
 mod parts;
 pub mod plot;
 pub mod quantize;
 pub mod random;
 pub mod recipe;
+pub mod schedule;
 pub mod train;
+mod transfer;

@@ -96,6 +96,16 @@ impl Loss {
     }
 }
 
+/// Turns the gradient of the summed cross-entropy with labels into that with labels of which the part `smoothing` is spread over
+/// all classes.
+pub(crate) fn smooth(gradient: &mut [f32], labels: &[u8], smoothing: f32) {
+    let classes = gradient.len() / labels.len().max(1);
+    for (slopes, &label) in gradient.chunks_exact_mut(classes.max(1)).zip(labels) {
+        slopes.iter_mut().for_each(|slope| *slope -= smoothing / classes as f32);
+        slopes[usize::from(label)] += smoothing;
+    }
+}
+
 /// `exp(x_i) / sum(exp(x_j))` of one row, shifted by its maximum so that nothing overflows.
 pub fn softmax(row: &[f32], probabilities: &mut [f32]) {
     let max = max(row);

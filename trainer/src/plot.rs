@@ -141,6 +141,7 @@ mod tests {
             train_accuracy: 0.5,
             test_loss: loss,
             test_accuracy: (epoch % 2 == 0).then_some(0.25),
+            ..Epoch::default()
         };
         let with = training("digits", &[row(1, Some(2.0)), row(2, Some(1.0))]);
         assert!(with.contains("digits: loss") && with.contains("digits: accuracy"));

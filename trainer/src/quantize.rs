@@ -6,6 +6,7 @@
 use crate::batches;
 use crate::data::Images;
 use crate::parts::{Parameters, Parts, with_weights};
+use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 use thumbnet::layer::{Activation, InputSpec, Layer, Packing, Quantize, WeightType};
 use thumbnet::{AlignedBuf, EncodeError, Model};
@@ -21,7 +22,7 @@ const LARGEST: f32 = 127.0;
 const COARSEST_SUM: f32 = 64.01;
 
 /// The value of one step of the int8 activations between the layers of a model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Steps {
     /// Of the input.
     pub input: f32,

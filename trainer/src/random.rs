@@ -4,37 +4,77 @@
 //! theirs if every draw is the same. numpy has frozen these algorithms; the words come from `rand_mt`, the rest is here.
 
 use rand_mt::Mt;
+use serde::{Deserialize, Serialize};
 
 /// The generator behind `np.random.*`: MT19937 plus the cached second value of a normal pair.
 #[derive(Clone, Debug)]
 pub struct RandomState {
     words: Mt,
+    position: Position,
+}
+
+/// How far a [`RandomState`] has come since it was seeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// The number of words drawn.
+    words: u64,
     spare_normal: Option<f64>,
 }
 
 impl RandomState {
     /// The state after `np.random.seed(seed)`: numpy seeds from a plain integer with the Knuth initialiser.
     pub fn new(seed: u32) -> Self {
-        RandomState { words: Mt::new(seed), spare_normal: None }
+        RandomState { words: Mt::new(seed), position: Position::default() }
+    }
+
+    /// The state of part `part` of update `update` of a training with `seed`: parts that are worked on side by side draw from
+    /// states of their own.
+    pub fn of_part(seed: u32, update: u64, part: u64) -> Self {
+        // The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): seeds that are close become seeds that are not.
+        let mut mixed = u64::from(seed) ^ update.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ part.rotate_right(16);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self::new((mixed ^ (mixed >> 31)) as u32)
+    }
+
+    /// How far it has come.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The state that has come so far from `seed`.
+    pub fn restore(seed: u32, position: Position) -> Self {
+        let mut state = Self::new(seed);
+        (0..position.words).for_each(|_| {
+            state.word();
+        });
+        state.position = position;
+        state
+    }
+
+    #[inline]
+    fn word(&mut self) -> u32 {
+        self.position.words += 1;
+        self.words.next_u32()
     }
 
     /// `np.random.random_sample()`: uniform in `[0, 1)` with 53 bits, from two words.
     pub fn random_sample(&mut self) -> f64 {
-        let high = f64::from(self.words.next_u32() >> 5);
-        let low = f64::from(self.words.next_u32() >> 6);
+        let high = f64::from(self.word() >> 5);
+        let low = f64::from(self.word() >> 6);
         (high * 67_108_864.0 + low) / 9_007_199_254_740_992.0
     }
 
     /// `np.random.randint(2)`: the lowest bit of one word (numpy's masked rejection never rejects here).
     #[inline]
     pub fn randint2(&mut self) -> u32 {
-        self.words.next_u32() & 1
+        self.word() & 1
     }
 
     /// `np.random.randn()`: Marsaglia's polar method. A pair is made at a time: its second value is returned first,
     /// the other is kept for the next call.
     pub fn randn(&mut self) -> f64 {
-        if let Some(value) = self.spare_normal.take() {
+        if let Some(value) = self.position.spare_normal.take() {
             return value;
         }
         loop {
@@ -43,7 +83,7 @@ impl RandomState {
             let square = x * x + y * y;
             if square < 1.0 && square != 0.0 {
                 let factor = (-2.0 * square.ln() / square).sqrt();
-                self.spare_normal = Some(factor * x);
+                self.position.spare_normal = Some(factor * x);
                 return factor * y;
             }
         }
@@ -67,7 +107,7 @@ impl RandomState {
     fn interval(&mut self, max: u32) -> u32 {
         let mask = u32::MAX >> max.leading_zeros();
         loop {
-            let value = self.words.next_u32() & mask;
+            let value = self.word() & mask;
             if value <= max {
                 return value;
             }
@@ -131,6 +171,18 @@ mod tests {
         assert_eq!(rng.permutation(10), [1, 7, 3, 0, 8, 5, 9, 4, 2, 6]);
         assert_eq!(rng.randn(), -1.0729686221561705);
         assert_eq!(rng.random_sample(), 0.22957721372982554);
+    }
+
+    #[test]
+    fn a_restored_state_draws_the_same() {
+        let mut rng = RandomState::new(9);
+        for _ in 0..7 {
+            rng.randn();
+        }
+        rng.permutation(100);
+        let mut restored = RandomState::restore(9, rng.position());
+        assert_eq!([0; 3].map(|_| restored.randn()), [0; 3].map(|_| rng.randn()));
+        assert_eq!(restored.position(), rng.position());
     }
 
     /// `seed(7); shuffle(list("abcdefghij"))`, and lengths with nothing to shuffle.

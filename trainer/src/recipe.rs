@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::loss::{Loss, LossQuirks};
+use crate::optimizer::{Regularize, Rule};
 use crate::random::RandomState;
+use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use thumbnet::layer::Packing;
@@ -71,6 +73,35 @@ pub struct Recipe {
     /// What becomes of the learning rate in the course of the training.
     #[serde(default)]
     pub schedule: Schedule,
+    /// For so many epochs at the start the learning rate rises in a straight line to what the schedule says.
+    #[serde(default)]
+    pub warm_up: f64,
+    /// The rule by which gradients change parameters; plain gradient descent if not given.
+    #[serde(default)]
+    pub optimizer: Rule,
+    /// Penalties on large weights, and a limit on gradients.
+    #[serde(default)]
+    pub regularize: Regularize,
+    /// So many images at a time go through the network, on one core; the micro batches of a batch are worked on side by side.
+    /// Batch normalisation takes its means over one of them, and each draws its dropout masks from a seed of its own. Without
+    /// it there is one thread, and everything is drawn from numpy's generator as the notebooks do.
+    pub micro_batch: Option<usize>,
+    /// The part of every label that is spread over all classes, at least 0 and less than 1. Source: Szegedy et al., "Rethinking
+    /// the Inception Architecture for Computer Vision" (2016).
+    #[serde(default)]
+    pub label_smoothing: f32,
+    /// The part of an average over the course of the weights that each update keeps, 0 for none: what is tested and exported
+    /// is then the average. Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging" (1992), here
+    /// with exponentially falling shares.
+    #[serde(default)]
+    pub ema: f32,
+    /// The part of the training images that is kept apart: choices are made on it, and the test images are used once, at the
+    /// end. At 0 the test images are used after epochs, as the notebooks do.
+    #[serde(default)]
+    pub validation: f64,
+    /// Training ends when the loss on the images kept apart has not fallen for so many epochs, and the best epoch's weights
+    /// are taken.
+    pub patience: Option<u32>,
     /// What is minimised.
     pub loss: Loss,
     /// Whether each epoch takes the images in a new random order.
@@ -89,31 +120,11 @@ pub struct Recipe {
     /// Trains on with int8 arithmetic, and exports an int8 model. Without it the model is f32, which `thumbnet convert` can
     /// make int8 as well, at a slightly larger loss of accuracy.
     pub quantize: Option<Quantize>,
+    /// Learns from a larger model, too.
+    pub distill: Option<Distill>,
     /// Deviations from the textbook, named, so that a notebook can be followed exactly.
     #[serde(default)]
     pub quirks: Quirks,
-}
-
-/// What becomes of the learning rate in the course of a training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Schedule {
-    /// It stays.
-    #[default]
-    Constant,
-    /// It falls to zero along half a cosine, batch by batch. Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient
-    /// Descent with Warm Restarts" (2017), without the restarts.
-    Cosine,
-}
-
-impl Schedule {
-    /// The factor of the learning rate after `done`, 0 to 1, of the training.
-    pub fn factor(self, done: f64) -> f64 {
-        match self {
-            Schedule::Constant => 1.0,
-            Schedule::Cosine => (1.0 + (std::f64::consts::PI * done).cos()) / 2.0,
-        }
-    }
 }
 
 /// Quantisation-aware fine-tuning: once the training is over, it goes on for some epochs with weights and activations rounded
@@ -131,6 +142,21 @@ pub struct Quantize {
     /// What the weights are packed for.
     #[serde(default, rename = "for")]
     pub processor: Processor,
+}
+
+/// Distillation: the loss is a mixture of the cross-entropy with the labels and that with what a larger model, the teacher,
+/// answers. Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distill {
+    /// The teacher's model file.
+    pub from: String,
+    /// Both answers' logits are divided by it: the higher, the more the small probabilities count.
+    #[serde(default = "temperature")]
+    pub temperature: f32,
+    /// The part of the loss that is the teacher's, 0 to 1.
+    #[serde(default = "half")]
+    pub weight: f32,
 }
 
 /// What int8 weights are packed for. Every processor runs every packing, with the same results, if slower.
@@ -167,6 +193,9 @@ pub enum Layer {
         /// Whether there are biases; they start at zero.
         #[serde(default = "yes")]
         bias: bool,
+        /// Whether the sums are normalised before the activation; there are no other biases then.
+        #[serde(default)]
+        batch_norm: bool,
         /// How the weights start.
         init: Init,
     },
@@ -191,6 +220,9 @@ pub enum Layer {
         /// Whether there are biases; they start at zero.
         #[serde(default = "yes")]
         bias: bool,
+        /// Whether the sums are normalised before the activation; there are no other biases then.
+        #[serde(default)]
+        batch_norm: bool,
         /// How the weights start.
         init: Init,
     },
@@ -376,6 +408,14 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The recipe as a file, with every key that has a value.
+    ///
+    /// # Panics
+    /// Never: every recipe can be written.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a recipe can be written as TOML")
+    }
+
     /// An [`Error::Recipe`] about this recipe.
     pub fn error(&self, problem: impl Into<String>) -> Error {
         Error::Recipe { recipe: self.name.clone(), problem: problem.into() }
@@ -389,6 +429,8 @@ impl Recipe {
             ("batch", self.batch),
             ("test_every", self.test_every as usize),
             ("images", self.images.unwrap_or(1)),
+            ("micro_batch", self.micro_batch.unwrap_or(1)),
+            ("patience", self.patience.unwrap_or(1) as usize),
             ("layers", self.layers.len()),
         ];
         if let Some((key, _)) = at_least_one.into_iter().find(|&(_, value)| value == 0) {
@@ -398,6 +440,7 @@ impl Recipe {
         if let Some(rate) = rates.into_iter().flatten().find(|rate| !(*rate > 0.0 && rate.is_finite())) {
             return Err(self.error(format!("learning_rate = {rate} must be positive")));
         }
+        self.check_training()?;
         for layer in &self.layers {
             match layer {
                 Layer::Dropout { rate } if !(0.0..1.0).contains(rate) => {
@@ -410,6 +453,43 @@ impl Recipe {
             self.check_update_per_image()?;
         }
         Ok(())
+    }
+
+    fn check_training(&self) -> Result<()> {
+        let part = |name: &str, value: f64| {
+            (!(0.0..1.0).contains(&value)).then(|| format!("{name} = {value} must be at least 0 and less than 1"))
+        };
+        let problems = [
+            self.schedule.problem(),
+            self.optimizer.problem(),
+            self.regularize.problem(),
+            part("label_smoothing", self.label_smoothing.into()),
+            part("ema", self.ema.into()),
+            part("validation", self.validation),
+            (!(self.warm_up >= 0.0 && self.warm_up.is_finite()))
+                .then(|| format!("warm_up = {} must not be negative", self.warm_up)),
+            (self.patience.is_some() && self.validation == 0.0)
+                .then(|| "patience needs images to validate on: set validation, the part of them".to_owned()),
+            self.distill.as_ref().and_then(Distill::problem),
+            (self.distill.is_some() && self.loss != Loss::CrossEntropy)
+                .then(|| "distill is for the loss cross-entropy only".to_owned()),
+            (self.label_smoothing > 0.0 && self.loss != Loss::CrossEntropy)
+                .then(|| "label_smoothing is for the loss cross-entropy only".to_owned()),
+        ];
+        match problems.into_iter().flatten().next() {
+            Some(problem) => Err(self.error(problem)),
+            None if self.has_batch_norm() && self.micro_batch.is_none() => {
+                Err(self.error("batch_norm needs micro_batch, the number of images that it takes its means over"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn has_batch_norm(&self) -> bool {
+        let normalised = |layer: &Layer| {
+            matches!(layer, Layer::Dense { batch_norm: true, .. } | Layer::Conv2d { batch_norm: true, .. })
+        };
+        self.layers.iter().any(normalised)
     }
 
     fn check_update_per_image(&self) -> Result<()> {
@@ -428,6 +508,17 @@ impl Recipe {
     }
 }
 
+impl Distill {
+    /// What is wrong with it, if anything.
+    fn problem(&self) -> Option<String> {
+        let Distill { temperature, weight, .. } = *self;
+        if !(temperature > 0.0 && temperature.is_finite()) {
+            return Some(format!("temperature = {temperature} of distill must be positive"));
+        }
+        (!(0.0..=1.0).contains(&weight)).then(|| format!("weight = {weight} of distill must be 0 to 1"))
+    }
+}
+
 impl BuiltIn {
     /// The recipe itself.
     ///
@@ -436,6 +527,14 @@ impl BuiltIn {
     pub fn recipe(&self) -> Result<Recipe> {
         Recipe::parse(self.name, self.text)
     }
+}
+
+fn temperature() -> f32 {
+    4.0
+}
+
+fn half() -> f32 {
+    0.5
 }
 
 fn one() -> u32 {
@@ -461,13 +560,6 @@ mod tests {
             assert!(!recipe.description.is_empty() && !recipe.description.contains('\n'), "{}", built_in.name);
         }
         assert!(BUILT_IN.iter().any(|built_in| built_in.name == DEFAULT));
-    }
-
-    #[test]
-    fn a_cosine_falls_from_the_rate_to_zero() {
-        let factors = [0.0, 0.5, 1.0].map(|done| Schedule::Cosine.factor(done));
-        factors.iter().zip([1.0, 0.5, 0.0]).for_each(|(found, expected)| assert!((found - expected).abs() < 1e-12));
-        assert_eq!(Schedule::Constant.factor(0.7), 1.0);
     }
 
     #[test]

@@ -1,19 +1,25 @@
 //! The training loop: epochs, batches, updates, and what it reports on the way.
 
+use crate::checkpoint::{self, Checkpoint, Weights};
 use crate::data::{Images, mnist};
+use crate::distill::Teacher;
 use crate::error::{Error, Result};
 use crate::export::export;
 use crate::layers::Pass;
-use crate::loss::Tally;
-use crate::network::Network;
+use crate::loss::{self, Tally};
+use crate::network::{Network, Replica, Shared};
+use crate::optimizer::Optimizer;
 use crate::quantize::{self, Steps};
 use crate::random::RandomState;
-use crate::recipe::{Quantize, Recipe, Schedule};
+use crate::recipe::{Quantize, Recipe};
+use crate::schedule::Schedule;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use thumbnet::Model;
 use thumbnet::layer::{Packing, Shape};
 
 /// What one epoch brought: a row of the log.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Its number, counted as the recipe counts.
     pub epoch: u32,
@@ -21,6 +27,10 @@ pub struct Epoch {
     pub train_loss: Option<f64>,
     /// The share of correct answers during the epoch, 0 to 1, likewise.
     pub train_accuracy: f64,
+    /// The mean loss over the images kept apart for validation; `None` if there are none.
+    pub validation_loss: Option<f64>,
+    /// The share of correct answers over them.
+    pub validation_accuracy: Option<f64>,
     /// The mean loss over the test images after the epoch.
     pub test_loss: Option<f64>,
     /// The share of correct answers over the test images; `None` after epochs that were not tested.
@@ -34,6 +44,8 @@ pub struct Progress {
     pub epoch: u32,
     /// Images trained on so far in this epoch.
     pub images: usize,
+    /// The images that it will be in the end.
+    pub of: usize,
     /// Their mean loss.
     pub loss: f64,
     /// The share of correct answers among them.
@@ -45,8 +57,13 @@ pub trait Observer {
     /// A batch is done.
     fn batch(&mut self, _progress: &Progress) {}
 
-    /// An epoch is done and, if it was to be, tested.
-    fn epoch(&mut self, _epoch: &Epoch) {}
+    /// An epoch is done and, if it was to be, tested. `checkpoint` makes what the training could go on from.
+    ///
+    /// # Errors
+    /// An error ends the training.
+    fn epoch(&mut self, _epoch: &Epoch, _checkpoint: &dyn Fn() -> Checkpoint) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Observer for () {}
@@ -61,6 +78,8 @@ pub struct Trained {
     pub history: Vec<Epoch>,
     /// What dropout and shuffles are drawn from next.
     rng: RandomState,
+    /// How many updates there were.
+    updates: u64,
 }
 
 /// Trains the network of `recipe` on `images` (the first [`Recipe::images`] of them) and tests it on `test`. If the recipe has
@@ -69,18 +88,7 @@ pub struct Trained {
 /// # Errors
 /// [`Error::Recipe`] if the recipe does not fit the images, [`Error::Diverged`] if the loss stops being a number.
 pub fn train(recipe: &Recipe, images: &Images, test: &Images, observer: &mut dyn Observer) -> Result<Trained> {
-    recipe.check()?;
-    let mut training = Training::new(recipe, images)?;
-    if let Some(first) = recipe.quirks.first_update {
-        let indices: Vec<usize> = (0..first.images.min(training.count)).collect();
-        training.update(&indices, first.learning_rate);
-    }
-    let rates = Rates { start: recipe.learning_rate, schedule: recipe.schedule, epochs: recipe.epochs };
-    training.epochs(rates, test, observer)?;
-    match recipe.quantize {
-        Some(quantize) => fine_tune(training.trained, recipe, quantize, images, test, observer),
-        None => Ok(training.trained),
-    }
+    Training::new(recipe, images, test)?.run(observer)
 }
 
 /// Trains on with the weights and activations of an int8 model, whatever [`Recipe::quantize`] says. `trained` comes from
@@ -96,22 +104,34 @@ pub fn fine_tune(
     test: &Images,
     observer: &mut dyn Observer,
 ) -> Result<Trained> {
-    let mut training = Training::resume(recipe, images, trained)?;
+    let mut training = Training::of(recipe, images, test, trained)?;
     training.quantize()?;
-    let rates = Rates { start: quantize.learning_rate, schedule: Schedule::Cosine, epochs: quantize.epochs };
-    training.epochs(rates, test, observer)?;
+    training.epochs(Rates::of_fine_tuning(quantize), observer)?;
     Ok(training.trained)
 }
 
 /// Tallies the network's answers to `images`, without dropout.
 pub fn measure(network: &mut Network, recipe: &Recipe, images: &Images) -> Tally {
     let order: Vec<usize> = (0..images.len()).collect();
+    measure_some(network, recipe, images, &order)
+}
+
+/// As [`measure`], for the images named by `indices`.
+fn measure_some(network: &mut Network, recipe: &Recipe, images: &Images, indices: &[usize]) -> Tally {
+    let rows = network.slice_rows();
+    let (shared, replicas) = network.split();
     let mut tally = Tally::default();
-    for slice in order.chunks(network.slice_rows()) {
-        network.load(images, slice);
-        let labels = &images.labels[slice[0]..][..slice.len()];
-        let outputs = network.forward(slice.len(), Pass::Test);
-        tally += recipe.loss.tally(outputs, labels, recipe.quirks.of_loss(), None);
+    let answer = |replica: &mut Replica, slice: &[usize]| {
+        let labels: Vec<u8> = slice.iter().map(|&index| images.labels[index]).collect();
+        replica.load(images, slice);
+        let outputs = replica.forward(shared, slice.len(), Pass::Test);
+        recipe.loss.tally(outputs, &labels, recipe.quirks.of_loss(), None)
+    };
+    for wave in indices.chunks(rows * replicas.len()) {
+        let slices = replicas.par_iter_mut().zip(wave.par_chunks(rows));
+        // Added up in order: the sum of the losses is the same whatever the number of threads.
+        let tallies: Vec<Tally> = slices.map(|(replica, slice)| answer(replica, slice)).collect();
+        tallies.into_iter().for_each(|part| tally += part);
     }
     tally
 }
@@ -119,34 +139,71 @@ pub fn measure(network: &mut Network, recipe: &Recipe, images: &Images) -> Tally
 /// The learning rates of some epochs.
 #[derive(Clone, Copy, Debug)]
 struct Rates {
-    /// Of the first batch.
-    start: f32,
+    /// What the schedule's factors are of.
+    peak: f32,
     schedule: Schedule,
+    warm_up: f64,
     /// How many epochs there are.
     epochs: u32,
 }
 
 impl Rates {
+    fn of(recipe: &Recipe) -> Self {
+        let Recipe { learning_rate: peak, schedule, warm_up, epochs, .. } = *recipe;
+        Rates { peak, schedule, warm_up, epochs }
+    }
+
+    fn of_fine_tuning(quantize: Quantize) -> Self {
+        Rates { peak: quantize.learning_rate, schedule: Schedule::Cosine, warm_up: 0.0, epochs: quantize.epochs }
+    }
+
     /// The learning rate after so many epochs.
     fn after(&self, epochs: f64) -> f32 {
-        (f64::from(self.start) * self.schedule.factor(epochs / f64::from(self.epochs))) as f32
+        let warm = if epochs < self.warm_up { epochs / self.warm_up } else { 1.0 };
+        (f64::from(self.peak) * warm * self.schedule.factor(epochs, self.epochs)) as f32
     }
 }
 
-/// The state of a training in progress.
-struct Training<'a> {
+/// A training in progress.
+pub struct Training<'a> {
     recipe: &'a Recipe,
     images: &'a Images,
-    /// How many of the images are used.
-    count: usize,
+    test: &'a Images,
+    /// The images that are learned from, and those kept apart.
+    learning: Vec<usize>,
+    validating: Vec<usize>,
     /// What there is so far.
     trained: Trained,
-    /// The labels of the slice at hand.
+    optimizer: Optimizer,
+    /// The average over the course of the weights, with [`Recipe::ema`].
+    average: Option<Weights>,
+    /// The weights with the least validation loss so far, and that loss; with [`Recipe::patience`].
+    best: Option<(f64, Weights)>,
+    /// How many epochs were without a better one since.
+    waited: u32,
+    /// How many epochs there were since the start, or since the fine-tuning began.
+    epochs: u32,
+    /// One for each replica.
+    workers: Vec<Worker>,
+    teacher: Option<Teacher<'a>>,
+}
+
+/// What a thread needs beside a replica.
+#[derive(Clone, Default)]
+struct Worker {
     labels: Vec<u8>,
+    /// What the teacher says of the images.
+    targets: Vec<f32>,
+    tally: Tally,
 }
 
 impl<'a> Training<'a> {
-    fn new(recipe: &'a Recipe, images: &'a Images) -> Result<Self> {
+    /// A training that has not begun; the weights are drawn from the recipe's seed.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if the recipe does not fit the images.
+    pub fn new(recipe: &'a Recipe, images: &'a Images, test: &'a Images) -> Result<Self> {
+        recipe.check()?;
         let mut rng = RandomState::new(recipe.seed);
         let side = |pixels: usize| {
             u16::try_from(pixels).map_err(|_| recipe.error(format!("images of {pixels} pixels a side are too large")))
@@ -156,40 +213,195 @@ impl<'a> Training<'a> {
         if recipe.quirks.weights_drawn_twice {
             network = Network::new(recipe, input, mnist::CLASSES, &mut rng)?;
         }
-        Self::resume(recipe, images, Trained { network, steps: None, history: Vec::new(), rng })
+        Self::of(recipe, images, test, Trained { network, steps: None, history: Vec::new(), rng, updates: 0 })
     }
 
-    fn resume(recipe: &'a Recipe, images: &'a Images, trained: Trained) -> Result<Self> {
+    /// A training that begins where another one stands.
+    fn of(recipe: &'a Recipe, images: &'a Images, test: &'a Images, trained: Trained) -> Result<Self> {
         let count = recipe.images.unwrap_or(usize::MAX).min(images.len());
-        if recipe.drop_last && count < recipe.batch {
-            return Err(recipe.error(format!("batch = {} with drop_last, but there are {count} images", recipe.batch)));
+        let (learning, validating) = images.validation_split(count, recipe.validation);
+        if recipe.drop_last && learning.len() < recipe.batch {
+            let found = learning.len();
+            return Err(recipe.error(format!("batch = {} with drop_last, but there are {found} images", recipe.batch)));
         }
         let slice = trained.network.slice_rows();
         if recipe.quirks.update_per_image && recipe.batch > slice {
             return Err(recipe.error(format!("update_per_image takes batches of at most {slice} images here")));
         }
-        Ok(Training { recipe, images, count, trained, labels: Vec::with_capacity(slice) })
+        let mut training = Training {
+            recipe,
+            images,
+            test,
+            learning,
+            validating,
+            trained,
+            optimizer: Optimizer::new(recipe.optimizer, recipe.regularize),
+            average: None,
+            best: None,
+            waited: 0,
+            epochs: 0,
+            workers: Vec::new(),
+            teacher: None,
+        };
+        training.start_phase();
+        Ok(training)
     }
 
-    /// Trains for as many epochs as there are rates for.
-    fn epochs(&mut self, rates: Rates, test: &Images, observer: &mut dyn Observer) -> Result<()> {
-        let recipe = self.recipe;
-        for number in 0..rates.epochs {
-            let tested = number % recipe.test_every == 0 || number + 1 == rates.epochs;
-            let mut epoch = self.epoch(|done: f64| rates.after(f64::from(number) + done), observer)?;
-            if tested {
-                let tally = measure(&mut self.trained.network, recipe, test);
-                epoch.test_accuracy = Some(tally.correct as f64 / test.len() as f64);
-                epoch.test_loss = recipe.log_loss.then(|| tally.loss / test.len() as f64);
+    /// Takes the parameters of the first layers from `model`, as many of its layers as are also the recipe's, and keeps those
+    /// of the first `frozen` layers with weights as they are. Source: Yosinski et al., "How transferable are features in deep
+    /// neural networks?" (2014).
+    ///
+    /// # Errors
+    /// A message if `model` has int8 weights or not even its first layer in common with the recipe, or if fewer layers than
+    /// `frozen` come from it.
+    pub fn start_from(&mut self, model: &Model<'_>, frozen: usize) -> std::result::Result<usize, String> {
+        let taken = crate::transfer::take_over(&mut self.trained.network, model)?;
+        if frozen > taken {
+            return Err(format!(
+                "{frozen} layers are to be frozen, but only the first {taken} with weights come from it"
+            ));
+        }
+        self.trained.network.freeze(frozen);
+        self.start_phase();
+        Ok(taken)
+    }
+
+    /// Has the network learn what `teacher` answers, too; see [`crate::recipe::Distill`].
+    pub fn learn_from(&mut self, teacher: Teacher<'a>) {
+        self.teacher = Some(teacher);
+    }
+
+    /// Goes on from where another training with the same recipe and images stood.
+    ///
+    /// # Errors
+    /// A message if it was of another recipe or other images.
+    pub fn resume(&mut self, checkpoint: &Checkpoint) -> std::result::Result<(), String> {
+        checkpoint.check(self.recipe, self.images)?;
+        let state = &checkpoint.state;
+        if let Some(steps) = &state.steps {
+            self.trained.network.fold(usize::MAX);
+            self.trained.network.quantize(steps);
+            self.start_phase();
+        }
+        state.weights.put(&mut self.trained.network)?;
+        self.trained.steps.clone_from(&state.steps);
+        self.trained.history.clone_from(&state.history);
+        self.trained.rng = RandomState::restore(self.recipe.seed, state.random);
+        self.trained.updates = state.updates;
+        self.optimizer.memory = state.optimizer.clone();
+        self.average.clone_from(&state.average);
+        self.best.clone_from(&state.best);
+        (self.waited, self.epochs) = (state.waited, state.epochs);
+        Ok(())
+    }
+
+    /// What this training could go on from.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let state = checkpoint::State {
+            steps: self.trained.steps.clone(),
+            weights: Weights::of(&self.trained.network),
+            history: self.trained.history.clone(),
+            random: self.trained.rng.position(),
+            updates: self.trained.updates,
+            optimizer: self.optimizer.memory.clone(),
+            average: self.average.clone(),
+            best: self.best.clone(),
+            waited: self.waited,
+            epochs: self.epochs,
+        };
+        Checkpoint::new(self.recipe, self.images, state)
+    }
+
+    /// Trains to the end.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if the loss stops being a number, [`Error::Recipe`] if the network cannot be quantised, or what
+    /// `observer` gives.
+    pub fn run(mut self, observer: &mut dyn Observer) -> Result<Trained> {
+        let begun = self.epochs > 0 || self.trained.steps.is_some();
+        if let (Some(first), false) = (self.recipe.quirks.first_update, begun) {
+            let indices: Vec<usize> = self.learning[..first.images.min(self.learning.len())].to_vec();
+            self.update(&indices, first.learning_rate);
+        }
+        if self.trained.steps.is_none() {
+            self.epochs(Rates::of(self.recipe), observer)?;
+        }
+        if let Some(quantize) = self.recipe.quantize {
+            if self.trained.steps.is_none() {
+                self.quantize()?;
             }
-            observer.epoch(&epoch);
+            self.epochs(Rates::of_fine_tuning(quantize), observer)?;
+        }
+        Ok(self.trained)
+    }
+
+    /// Forgets what an optimizer, an average and a comparison of epochs remember of other weights.
+    fn start_phase(&mut self) {
+        self.optimizer = Optimizer::new(self.recipe.optimizer, self.recipe.regularize);
+        self.average = (self.recipe.ema > 0.0).then(|| Weights::of(&self.trained.network));
+        self.best = None;
+        (self.waited, self.epochs) = (0, 0);
+        let (_, replicas) = self.trained.network.split();
+        self.workers = vec![Worker::default(); replicas.len()];
+    }
+
+    /// Trains until there were as many epochs as there are rates for, or until they do not help any more. The network then has
+    /// the weights that are to be exported.
+    fn epochs(&mut self, rates: Rates, observer: &mut dyn Observer) -> Result<()> {
+        let patience = self.recipe.patience.unwrap_or(u32::MAX);
+        while self.epochs < rates.epochs && self.waited < patience {
+            let number = self.epochs;
+            let mut epoch = self.epoch(|done: f64| rates.after(f64::from(number) + done), observer)?;
+            self.epochs += 1;
+            let tested = number % self.recipe.test_every == 0 || self.epochs == rates.epochs;
+            self.with_average(|training| training.examine(&mut epoch, tested));
             self.trained.history.push(epoch);
+            observer.epoch(&epoch, &|| self.checkpoint())?;
+        }
+        let last = self.best.take().map(|(_, weights)| weights).or(self.average.take());
+        if let Some(weights) = last {
+            weights.put(&mut self.trained.network).expect("weights of this network");
         }
         Ok(())
     }
 
+    /// Calls `act` while the network has the averaged weights, if there are any.
+    fn with_average(&mut self, act: impl FnOnce(&mut Self)) {
+        let Some(average) = &self.average else { return act(self) };
+        let current = Weights::of(&self.trained.network);
+        average.put(&mut self.trained.network).expect("weights of this network");
+        act(self);
+        current.put(&mut self.trained.network).expect("weights of this network");
+    }
+
+    /// Measures the network on the images kept apart, or if there are none and `tested` on the test images.
+    fn examine(&mut self, epoch: &mut Epoch, tested: bool) {
+        let recipe = self.recipe;
+        let network = &mut self.trained.network;
+        if self.validating.is_empty() {
+            if tested {
+                let tally = measure(network, recipe, self.test);
+                epoch.test_accuracy = Some(tally.correct as f64 / self.test.len() as f64);
+                epoch.test_loss = recipe.log_loss.then(|| tally.loss / self.test.len() as f64);
+            }
+            return;
+        }
+        let tally = measure_some(network, recipe, self.images, &self.validating);
+        let loss = tally.loss / self.validating.len() as f64;
+        epoch.validation_loss = Some(loss);
+        epoch.validation_accuracy = Some(tally.correct as f64 / self.validating.len() as f64);
+        if recipe.patience.is_some() {
+            self.waited += 1;
+            if self.best.as_ref().is_none_or(|(least, _)| loss < *least) {
+                self.best = Some((loss, Weights::of(network)));
+                self.waited = 0;
+            }
+        }
+    }
+
     /// Has the network round as an int8 model does, with the ranges that its activations have now.
     fn quantize(&mut self) -> Result<()> {
+        self.trained.network.fold(usize::MAX);
         let file = export(&self.trained.network, self.recipe.loss, &[])?;
         let model = Model::load(&file).expect("an exported model loads");
         let refused = |problem| self.recipe.error(format!("cannot be quantised: the network {problem}"));
@@ -198,6 +410,7 @@ impl<'a> Training<'a> {
         quantize::quantize(&model, &steps, Packing::Folded).map_err(refused)?;
         self.trained.network.quantize(&steps);
         self.trained.steps = Some(steps);
+        self.start_phase();
         Ok(())
     }
 
@@ -205,20 +418,21 @@ impl<'a> Training<'a> {
     fn epoch(&mut self, rate: impl Fn(f64) -> f32, observer: &mut dyn Observer) -> Result<Epoch> {
         let recipe = self.recipe;
         let number = recipe.first_epoch + self.trained.history.len() as u32;
-        let order = if recipe.shuffle { self.trained.rng.permutation(self.count) } else { (0..self.count).collect() };
+        let order = self.order();
+        let count = order.len();
         let (mut total, mut seen, mut batch_means) = (Tally::default(), 0, 0.0);
         for batch in order.chunks(recipe.batch).filter(|batch| !recipe.drop_last || batch.len() == recipe.batch) {
-            let tally = self.update(batch, rate(seen as f64 / self.count as f64));
+            let tally = self.update(batch, rate(seen as f64 / count as f64));
             total += tally;
             seen += batch.len();
             batch_means += tally.loss / batch.len() as f64;
             let (loss, accuracy) = (total.loss / seen as f64, total.correct as f64 / seen as f64);
-            observer.batch(&Progress { epoch: number, images: seen, loss, accuracy });
+            observer.batch(&Progress { epoch: number, images: seen, of: count, loss, accuracy });
         }
-        let divisor = if recipe.quirks.average_over_dropped { self.count } else { seen } as f64;
+        let divisor = if recipe.quirks.average_over_dropped { count } else { seen } as f64;
         let mut loss = total.loss / divisor;
         if recipe.quirks.loss_over_full_batches {
-            loss = batch_means / (self.count / recipe.batch).max(1) as f64;
+            loss = batch_means / (count / recipe.batch).max(1) as f64;
         }
         if !loss.is_finite() {
             return Err(Error::Diverged { recipe: recipe.name.clone(), epoch: number, loss });
@@ -227,41 +441,110 @@ impl<'a> Training<'a> {
             epoch: number,
             train_loss: recipe.log_loss.then_some(loss),
             train_accuracy: total.correct as f64 / divisor,
-            test_loss: None,
-            test_accuracy: None,
+            ..Epoch::default()
         })
+    }
+
+    /// The images of an epoch in their order.
+    fn order(&mut self) -> Vec<usize> {
+        let mut order = self.learning.clone();
+        if self.recipe.shuffle {
+            self.trained.rng.shuffle(&mut order);
+        }
+        order
     }
 
     /// One update from the images named by `indices`; tallies them as they were before it.
     fn update(&mut self, indices: &[usize], learning_rate: f32) -> Tally {
         let (recipe, count) = (self.recipe, indices.len() as f64);
-        // The gradients are sums over the batch: dividing the rate makes them means.
+        // The gradients are sums over the batch: dividing by their number makes them means.
         let divisor = if recipe.quirks.divide_by_batch_twice { count * count } else { count };
-        let mut rate = f64::from(learning_rate) / divisor;
+        let mut rate = f64::from(learning_rate);
         if recipe.quirks.update_per_image {
             // The updates k = 0, 1, ... see the output weights k steps on: on average (count - 1) / 2.
-            self.trained.network.look_ahead((rate * (count - 1.0) / 2.0) as f32);
+            let (_, replicas) = self.trained.network.split();
+            replicas[0].look_ahead((rate / divisor * (count - 1.0) / 2.0) as f32);
             rate *= count;
         }
-        let mut tally = Tally::default();
-        for slice in indices.chunks(self.trained.network.slice_rows()) {
-            tally += self.accumulate(slice);
-        }
+        let (tally, replicas) =
+            if recipe.micro_batch.is_some() { self.learn_side_by_side(indices) } else { self.learn_in_turn(indices) };
         let kernel_rate = if recipe.quirks.kernels_climb { -rate } else { rate };
-        self.trained.network.descend(rate as f32, kernel_rate as f32);
+        self.optimizer.step(&mut self.trained.network, replicas, divisor, rate, kernel_rate);
+        self.trained.updates += 1;
+        if let Some(average) = &mut self.average {
+            // While there is little to average over, the average follows more closely, as in TensorFlow.
+            let updates = self.trained.updates as f32;
+            average.follow(&self.trained.network, recipe.ema.min((1.0 + updates) / (10.0 + updates)));
+        }
         tally
     }
 
-    /// Adds the gradients of one slice of a batch.
-    fn accumulate(&mut self, slice: &[usize]) -> Tally {
-        let rows = slice.len();
-        self.labels.clear();
-        self.labels.extend(slice.iter().map(|&index| self.images.labels[index]));
-        self.trained.network.load(self.images, slice);
-        self.trained.network.forward(rows, Pass::Train(&mut self.trained.rng));
-        let (outputs, gradient) = self.trained.network.output_and_gradient(rows);
-        let tally = self.recipe.loss.tally(outputs, &self.labels, self.recipe.quirks.of_loss(), Some(gradient));
-        self.trained.network.backward(rows);
-        tally
+    /// Adds up the gradients of a batch, one slice after the other, as numpy would draw for all of it.
+    fn learn_in_turn(&mut self, indices: &[usize]) -> (Tally, usize) {
+        let rows = self.trained.network.slice_rows();
+        let lesson = Lesson { recipe: self.recipe, images: self.images, teacher: self.teacher.as_ref() };
+        let (shared, replicas) = self.trained.network.split();
+        let (replica, worker) = (&mut replicas[0], &mut self.workers[0]);
+        let mut tally = Tally::default();
+        for slice in indices.chunks(rows) {
+            lesson.learn(replica, shared, worker, slice, &mut self.trained.rng);
+            tally += worker.tally;
+        }
+        (tally, 1)
+    }
+
+    /// Adds up the gradients of a batch's micro batches, each in its own replica; gives how many there were.
+    fn learn_side_by_side(&mut self, indices: &[usize]) -> (Tally, usize) {
+        let rows = self.trained.network.slice_rows();
+        let lesson = Lesson { recipe: self.recipe, images: self.images, teacher: self.teacher.as_ref() };
+        let (seed, update) = (self.recipe.seed, self.trained.updates);
+        let (shared, replicas) = self.trained.network.split();
+        let count = indices.len().div_ceil(rows);
+        let parts = replicas[..count].par_iter_mut().zip(&mut self.workers[..count]).zip(indices.par_chunks(rows));
+        parts.enumerate().for_each(|(part, ((replica, worker), slice))| {
+            let mut rng = RandomState::of_part(seed, update, part as u64);
+            lesson.learn(replica, shared, worker, slice, &mut rng);
+        });
+        let mut tally = Tally::default();
+        self.workers[..count].iter().for_each(|worker| tally += worker.tally);
+        (tally, count)
+    }
+}
+
+/// What is learned from, and how.
+#[derive(Clone, Copy)]
+struct Lesson<'a> {
+    recipe: &'a Recipe,
+    images: &'a Images,
+    teacher: Option<&'a Teacher<'a>>,
+}
+
+impl Lesson<'_> {
+    /// Adds the gradients for the images of `slice` to those of `replica`, and leaves their tally with `worker`.
+    fn learn(
+        &self,
+        replica: &mut Replica,
+        shared: Shared<'_>,
+        worker: &mut Worker,
+        slice: &[usize],
+        rng: &mut RandomState,
+    ) {
+        let (recipe, rows) = (self.recipe, slice.len());
+        worker.labels.clear();
+        worker.labels.extend(slice.iter().map(|&index| self.images.labels[index]));
+        replica.load(self.images, slice);
+        if let Some(teacher) = self.teacher {
+            teacher.answer(replica.input_mut(rows), &mut worker.targets);
+        }
+        replica.forward(shared, rows, Pass::Train(rng));
+        let (outputs, gradient) = replica.output_and_gradient(rows);
+        worker.tally = recipe.loss.tally(outputs, &worker.labels, recipe.quirks.of_loss(), Some(gradient));
+        if recipe.label_smoothing > 0.0 {
+            loss::smooth(gradient, &worker.labels, recipe.label_smoothing);
+        }
+        if let Some(teacher) = self.teacher {
+            teacher.correct(outputs, &worker.targets, gradient);
+        }
+        replica.backward(shared, rows);
     }
 }

@@ -21,7 +21,7 @@ fn training_on_real_digits_prints_what_eval_measures() {
     // The trainer's own forward pass agrees with the core's, up to an image on the edge.
     let log = std::fs::read_to_string(folder.path().join("log.csv")).unwrap();
     let mut rows = log.lines();
-    assert_eq!(rows.next(), Some("epoch,train_loss,train_acc,test_loss,test_acc"));
+    assert_eq!(rows.next(), Some("epoch,train_loss,train_acc,val_loss,val_acc,test_loss,test_acc"));
     let row: Vec<f64> = rows.next().unwrap().split(',').map(|cell| cell.parse().unwrap()).collect();
     assert_eq!((row.len(), row[0], rows.next()), (5, 1.0, None));
     assert!((row[4] - accuracy).abs() < 1.5e-4, "{} {accuracy}", row[4]);

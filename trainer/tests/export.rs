@@ -4,7 +4,6 @@ use thumbnet::layer::{Layer, Shape};
 use thumbnet::{AlignedBuf, Backend, Model};
 use thumbnet_trainer::data::mnist;
 use thumbnet_trainer::export::{PIXEL_SCALE, export};
-use thumbnet_trainer::layers::Pass;
 use thumbnet_trainer::network::Network;
 use thumbnet_trainer::random::RandomState;
 use thumbnet_trainer::recipe::Recipe;
@@ -30,9 +29,8 @@ fn compare(layers: &str, loss: &str) -> Vec<Layer> {
     let mut scratch = AlignedBuf::zeroed(model.scratch_bytes());
     for _ in 0..4 {
         let bytes: Vec<u8> = (0..72).map(|_| (256.0 * rng.random_sample()) as u8).collect();
-        let input = network.input_mut(1);
-        input.iter_mut().zip(&bytes).for_each(|(value, &byte)| *value = f32::from(byte) * PIXEL_SCALE);
-        let expected = network.forward(1, Pass::Test).to_vec();
+        let image: Vec<f32> = bytes.iter().map(|&byte| f32::from(byte) * PIXEL_SCALE).collect();
+        let expected = network.infer(&image).to_vec();
         let found = model.logits(&bytes[..], &mut scratch).unwrap();
         for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() < 1e-5, "{found} {expected}: {layers}");

@@ -172,8 +172,9 @@ fn core_agrees(layers: &str) {
     let found = logits(&model, &test);
     let mut expected = Vec::new();
     for image in 0..test.len() {
-        trained.network.load(&test, &[image]);
-        expected.extend_from_slice(trained.network.forward(1, Pass::Test));
+        let mut pixels = vec![0.0; test.rows * test.columns];
+        test.load(&[image], &mut pixels);
+        expected.extend_from_slice(trained.network.infer(&pixels));
     }
     let largest = expected.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
     let (mut sum, mut changed) = (0.0, 0);
@@ -196,7 +197,7 @@ fn core_agrees(layers: &str) {
     assert!((accuracy - logged).abs() < 1.1e-3 && accuracy > 0.6, "{accuracy}, logged {logged}: {layers}");
 
     // And the weights are those of the simulation, to the last bit of each step.
-    let parameters: Vec<_> = trained.network.layers().filter_map(|layer| layer.parameters()).collect();
+    let parameters: Vec<_> = trained.network.parameters().collect();
     for (tensor, parameters) in model.tensors().zip(&parameters) {
         let PackedTensor::Int8(tensor) = tensor else { panic!("an int8 tensor") };
         let outputs = parameters.outputs;

@@ -4,6 +4,7 @@ use super::{DataArgs, ModelFile, grouped, print};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::time::Instant;
+use thumbnet_trainer::checkpoint::Checkpoint;
 use thumbnet_trainer::data::{Images, mnist};
 use thumbnet_trainer::error::Result;
 use thumbnet_trainer::recipe::{self, Recipe};
@@ -126,23 +127,26 @@ impl Observer for Display {
         }
     }
 
-    fn epoch(&mut self, epoch: &Epoch) {
+    fn epoch(&mut self, epoch: &Epoch, _checkpoint: &dyn Fn() -> Checkpoint) -> Result<()> {
         if self.quiet {
-            return;
+            return Ok(());
         }
         let loss = |value: Option<f64>| value.map(|loss| format!("loss {loss:.4}  ")).unwrap_or_default();
-        let test = epoch
-            .test_accuracy
-            .map(|accuracy| format!("   test {}accuracy {:.2} %", loss(epoch.test_loss), 100.0 * accuracy));
+        let measured = |name: &str, of: Option<f64>, accuracy: Option<f64>| {
+            let text = |accuracy: f64| format!("   {name} {}accuracy {:.2} %", loss(of), 100.0 * accuracy);
+            accuracy.map(text).unwrap_or_default()
+        };
         let line = format!(
-            "epoch {:>3}   {}accuracy {:.2} %{}   {:.1} s",
+            "epoch {:>3}   {}accuracy {:.2} %{}{}   {:.1} s",
             epoch.epoch,
             loss(epoch.train_loss),
             100.0 * epoch.train_accuracy,
-            test.unwrap_or_default(),
+            measured("validation", epoch.validation_loss, epoch.validation_accuracy),
+            measured("test", epoch.test_loss, epoch.test_accuracy),
             self.started.elapsed().as_secs_f64(),
         );
         // A closed standard output must not end a training.
         self.bar.suspend(|| print(&(line + "\n")).unwrap_or_default());
+        Ok(())
     }
 }

@@ -39,6 +39,21 @@ impl Images {
         self.pixels.truncate(self.len() * self.rows * self.columns);
     }
 
+    /// Of the first `count` images the numbers of those to learn from, and of the part `fraction` to validate on.
+    pub fn validation_split(&self, count: usize, fraction: f64) -> (Vec<usize>, Vec<usize>) {
+        let every = if fraction > 0.0 { (1.0 / fraction).round().max(2.0) as usize } else { usize::MAX };
+        (0..count).partition(|index| (index + 1) % every != 0)
+    }
+
+    /// A checksum of the images and labels.
+    pub fn checksum(&self) -> u32 {
+        let crc = crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_ISO_HDLC);
+        let mut digest = crc.digest();
+        digest.update(&self.labels);
+        digest.update(&self.pixels);
+        digest.finalize()
+    }
+
     /// Writes the images named by `indices` to `output` (`[indices.len(), rows, columns]`) as `pixel / 255`, each
     /// quotient rounded once, as numpy does.
     pub fn load(&self, indices: &[usize], output: &mut [f32]) {

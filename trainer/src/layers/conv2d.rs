@@ -3,7 +3,7 @@
 //! Each image is spread out into its windows (`[positions, window]`), which makes the three sums of a convolution three
 //! matrix products. One image's windows fit into the cache, so they are made again for the backward pass.
 
-use super::{Backward, Layer, Parameters, Pass, activation};
+use super::{Backward, Forward, Layer, activation};
 use crate::gemm::{self, Matrix};
 use thumbnet::layer as core;
 
@@ -11,7 +11,6 @@ use thumbnet::layer as core;
 #[derive(Clone, Debug)]
 pub struct Conv2d {
     descriptor: core::Conv2d,
-    parameters: Parameters,
     input: core::Shape,
     output: core::Shape,
     /// Where tanh's slope is taken, see [`activation::backward`].
@@ -28,11 +27,10 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// A layer as `descriptor` says (without fused pooling), from `input` to `output`.
-    pub fn new(descriptor: core::Conv2d, input: core::Shape, output: core::Shape, parameters: Parameters) -> Self {
+    pub fn new(descriptor: core::Conv2d, input: core::Shape, output: core::Shape) -> Self {
         assert_eq!(descriptor.pool, [1, 1], "pooling is a layer of its own in training");
         let mut layer = Conv2d {
             descriptor,
-            parameters,
             input,
             output,
             tanh_scale: 1.0,
@@ -155,44 +153,46 @@ impl Layer for Conv2d {
         Some(core::Layer::Conv2d(self.descriptor))
     }
 
-    fn forward(&mut self, _rows: usize, input: &[f32], output: &mut [f32], _pass: &mut Pass<'_>) {
+    fn forward(&mut self, work: Forward<'_, '_>) {
+        let Forward { parameters, input, output, .. } = work;
+        let parameters = parameters.expect("a convolution has parameters");
         let (positions, window_len, filters) = (self.positions(), self.window_len(), self.filters());
         for (image, sums) in input.chunks_exact(self.image_len()).zip(output.chunks_exact_mut(positions * filters)) {
             self.spread(image);
-            let kernels = Matrix::new(&self.parameters.weights, window_len, filters);
+            let kernels = Matrix::new(&parameters.weights, window_len, filters);
             gemm::multiply(Matrix::new(&self.windows, positions, window_len), kernels, sums, false);
         }
-        self.parameters.add_bias(output);
+        parameters.add_bias(output);
         activation::apply(self.descriptor.activation, output);
     }
 
-    fn backward(&mut self, pass: Backward<'_>) {
-        let Backward { input, output, output_gradient, mut input_gradient, .. } = pass;
+    fn backward(&mut self, work: Backward<'_>) {
+        let Backward { parameters, mut gradients, input, output, output_gradient, mut input_gradient, .. } = work;
+        let parameters = parameters.expect("a convolution has parameters");
         activation::backward(self.descriptor.activation, output, self.tanh_scale, output_gradient);
-        self.parameters.add_bias_gradient(output_gradient);
-        self.parameters.touch_all();
+        if let Some(gradients) = gradients.as_deref_mut() {
+            gradients.add_bias(output_gradient);
+            gradients.touch_all();
+        }
         let (positions, window_len, filters) = (self.positions(), self.window_len(), self.filters());
         let image_len = self.image_len();
         let images = input.chunks_exact(image_len).zip(output_gradient.chunks_exact(positions * filters));
         for (index, (image, gradient)) in images.enumerate() {
-            self.spread(image);
             let gradient = Matrix::new(gradient, positions, filters);
-            let windows = Matrix::new(&self.windows, positions, window_len).transposed();
-            gemm::multiply(windows, gradient, &mut self.parameters.weight_gradient, true);
+            if let Some(gradients) = gradients.as_deref_mut() {
+                self.spread(image);
+                let windows = Matrix::new(&self.windows, positions, window_len).transposed();
+                gemm::multiply(windows, gradient, &mut gradients.weights, true);
+            }
             if let Some(input_gradient) = &mut input_gradient {
-                let kernels = Matrix::new(&self.parameters.weights, window_len, filters).transposed();
+                let kernels = Matrix::new(&parameters.weights, window_len, filters).transposed();
                 self.window_gradient.resize(positions * window_len, 0.0);
                 gemm::multiply(gradient, kernels, &mut self.window_gradient, false);
                 self.gather(&mut input_gradient[index * image_len..][..image_len]);
             }
         }
     }
-
-    fn parameters(&self) -> Option<&Parameters> {
-        Some(&self.parameters)
-    }
-
-    fn parameters_mut(&mut self) -> Option<&mut Parameters> {
-        Some(&mut self.parameters)
+    fn set_activation(&mut self, activation: core::Activation) {
+        self.descriptor.activation = activation;
     }
 }

@@ -1,7 +1,7 @@
 //! The fully connected layer: `activation(x W + b)`.
 
 use super::sparse::SparseMatrix;
-use super::{Backward, Layer, Parameters, Pass, activation};
+use super::{Backward, Forward, Gradients, Layer, activation};
 use crate::elementwise;
 use crate::gemm::{self, Matrix};
 use thumbnet::layer as core;
@@ -14,7 +14,6 @@ const FEW_ROWS: usize = 3;
 #[derive(Clone, Debug)]
 pub struct Dense {
     descriptor: core::Dense,
-    parameters: Parameters,
     /// Where tanh's slope is taken, see [`activation::backward`].
     pub tanh_scale: f32,
     /// Whether the inputs are mostly zeros, as pixels are.
@@ -27,11 +26,10 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// A layer as `descriptor` says, with the parameters that it starts from.
-    pub fn new(descriptor: core::Dense, parameters: Parameters) -> Self {
+    /// A layer as `descriptor` says.
+    pub fn new(descriptor: core::Dense) -> Self {
         Dense {
             descriptor,
-            parameters,
             tanh_scale: 1.0,
             sparse_input: false,
             nonzero: SparseMatrix::default(),
@@ -40,38 +38,34 @@ impl Dense {
         }
     }
 
-    /// The numbers of inputs and outputs per image.
-    fn lengths(&self) -> (usize, usize) {
-        let outputs = self.parameters.outputs;
-        (self.parameters.weights.len() / outputs, outputs)
-    }
-
     fn takes_sparse(&self, rows: usize) -> bool {
         self.sparse_input || rows <= FEW_ROWS
     }
 
-    fn add_weight_gradient(&mut self, rows: usize, input: &[f32], output_gradient: &[f32]) {
-        let (inputs, outputs) = self.lengths();
-        let sparse = self.takes_sparse(rows);
-        let sums = &mut self.parameters.weight_gradient;
-        if sparse {
-            self.nonzero.add_transposed_product(output_gradient, sums, outputs);
-            self.nonzero.columns().for_each(|row| self.parameters.touch(row));
+    fn add_gradients(&self, rows: usize, input: &[f32], output_gradient: &[f32], gradients: &mut Gradients) {
+        let (inputs, outputs) = (input.len() / rows, output_gradient.len() / rows);
+        if self.takes_sparse(rows) {
+            self.nonzero.add_transposed_product(output_gradient, &mut gradients.weights, outputs);
+            self.nonzero.columns().for_each(|row| gradients.touch(row));
         } else {
             let input = Matrix::new(input, rows, inputs).transposed();
-            gemm::multiply(input, Matrix::new(output_gradient, rows, outputs), sums, true);
-            self.parameters.touch_all();
+            gemm::multiply(input, Matrix::new(output_gradient, rows, outputs), &mut gradients.weights, true);
+            gradients.touch_all();
         }
+        gradients.add_bias(output_gradient);
     }
 
     /// The weights that carry the gradient to the layer below.
-    fn carrying_weights(&mut self) -> &[f32] {
-        if self.look_ahead == 0.0 {
-            return &self.parameters.weights;
+    fn carrying_weights<'a>(&'a mut self, weights: &'a [f32], gradient: Option<&[f32]>) -> &'a [f32] {
+        match gradient {
+            Some(gradient) if self.look_ahead != 0.0 => {
+                self.moved_weights.clear();
+                self.moved_weights.extend_from_slice(weights);
+                elementwise::add_scaled(&mut self.moved_weights, -self.look_ahead, gradient);
+                &self.moved_weights
+            }
+            _ => weights,
         }
-        self.moved_weights.clone_from(&self.parameters.weights);
-        elementwise::add_scaled(&mut self.moved_weights, -self.look_ahead, &self.parameters.weight_gradient);
-        &self.moved_weights
     }
 }
 
@@ -80,40 +74,42 @@ impl Layer for Dense {
         Some(core::Layer::Dense(self.descriptor))
     }
 
-    fn forward(&mut self, rows: usize, input: &[f32], output: &mut [f32], _pass: &mut Pass<'_>) {
-        let (inputs, outputs) = self.lengths();
+    fn forward(&mut self, work: Forward<'_, '_>) {
+        let Forward { rows, parameters, input, output, .. } = work;
+        let parameters = parameters.expect("a dense layer has parameters");
+        let (inputs, outputs) = (input.len() / rows, parameters.outputs);
         if self.takes_sparse(rows) {
             self.nonzero.assign(input, inputs);
-            self.nonzero.multiply(&self.parameters.weights, output, outputs);
+            self.nonzero.multiply(&parameters.weights, output, outputs);
         } else {
-            let weights = Matrix::new(&self.parameters.weights, inputs, outputs);
+            let weights = Matrix::new(&parameters.weights, inputs, outputs);
             gemm::multiply(Matrix::new(input, rows, inputs), weights, output, false);
         }
-        self.parameters.add_bias(output);
+        parameters.add_bias(output);
         activation::apply(self.descriptor.activation, output);
     }
 
-    fn backward(&mut self, pass: Backward<'_>) {
-        let Backward { rows, input, output, output_gradient, input_gradient } = pass;
+    fn backward(&mut self, work: Backward<'_>) {
+        let Backward { rows, parameters, mut gradients, input, output, output_gradient, input_gradient } = work;
+        let parameters = parameters.expect("a dense layer has parameters");
         activation::backward(self.descriptor.activation, output, self.tanh_scale, output_gradient);
-        self.add_weight_gradient(rows, input, output_gradient);
-        self.parameters.add_bias_gradient(output_gradient);
+        if let Some(gradients) = gradients.as_deref_mut() {
+            self.add_gradients(rows, input, output_gradient, gradients);
+        }
         if let Some(input_gradient) = input_gradient {
-            let (inputs, outputs) = self.lengths();
-            let weights = Matrix::new(self.carrying_weights(), inputs, outputs).transposed();
+            let gradient = gradients.as_deref().map(|gradients| &gradients.weights[..]);
+            let weights = self.carrying_weights(&parameters.weights, gradient);
+            let (inputs, outputs) = (input.len() / rows, parameters.outputs);
+            let weights = Matrix::new(weights, inputs, outputs).transposed();
             gemm::multiply(Matrix::new(output_gradient, rows, outputs), weights, input_gradient, false);
         }
     }
 
+    fn set_activation(&mut self, activation: core::Activation) {
+        self.descriptor.activation = activation;
+    }
+
     fn look_ahead(&mut self, distance: f32) {
         self.look_ahead = distance;
-    }
-
-    fn parameters(&self) -> Option<&Parameters> {
-        Some(&self.parameters)
-    }
-
-    fn parameters_mut(&mut self) -> Option<&mut Parameters> {
-        Some(&mut self.parameters)
     }
 }

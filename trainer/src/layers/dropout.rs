@@ -1,7 +1,7 @@
 //! Dropout: in training every value is set to zero with some probability, and the others are scaled up to keep the
 //! expected sum.
 
-use super::{Backward, Layer, Pass};
+use super::{Backward, Forward, Layer, Pass};
 use crate::elementwise;
 use crate::random::RandomState;
 
@@ -52,7 +52,8 @@ impl Layer for Dropout {
         true
     }
 
-    fn forward(&mut self, _rows: usize, input: &[f32], output: &mut [f32], pass: &mut Pass<'_>) {
+    fn forward(&mut self, work: Forward<'_, '_>) {
+        let Forward { input, output, pass, .. } = work;
         let Pass::Train(rng) = pass else { return output.copy_from_slice(input) };
         self.mask.resize(input.len(), 0.0);
         self.draw_mask(rng);
@@ -60,8 +61,8 @@ impl Layer for Dropout {
         elementwise::multiply(input, &self.scaled_mask, output);
     }
 
-    fn backward(&mut self, pass: Backward<'_>) {
-        let Backward { output_gradient, input_gradient, .. } = pass;
+    fn backward(&mut self, work: Backward<'_>) {
+        let Backward { output_gradient, input_gradient, .. } = work;
         if let Some(input_gradient) = input_gradient {
             self.scale_mask(self.backward_scale);
             elementwise::multiply(output_gradient, &self.scaled_mask, input_gradient);

@@ -30,12 +30,14 @@ fn network(layers: &str, height: u16, width: u16) -> (Network, Vec<f32>, Vec<u8>
 
 /// The summed loss, with dropout masks that are the same in every call; and, if asked, the gradients.
 fn loss(network: &mut Network, inputs: &[f32], labels: &[u8], loss: Loss, backward: bool) -> f64 {
-    network.input_mut(ROWS).copy_from_slice(inputs);
-    network.forward(ROWS, Pass::Train(&mut RandomState::new(5)));
-    let (outputs, gradient) = network.output_and_gradient(ROWS);
+    let (shared, replicas) = network.split();
+    let replica = &mut replicas[0];
+    replica.input_mut(ROWS).copy_from_slice(inputs);
+    replica.forward(shared, ROWS, Pass::Train(&mut RandomState::new(5)));
+    let (outputs, gradient) = replica.output_and_gradient(ROWS);
     let tally = loss.tally(outputs, labels, LossQuirks::default(), Some(gradient));
     if backward {
-        network.backward(ROWS);
+        replica.backward(shared, ROWS);
     }
     tally.loss
 }
@@ -54,15 +56,11 @@ fn check(layers: &str, height: u16, width: u16) {
         loss(&mut network, &inputs, &labels, kind, true);
         let count = network.parameters_mut().count();
         for layer in 0..count {
-            let gradients = network.parameters_mut().nth(layer).expect("counted").clone();
+            let gradients = network.gradients(layer);
             let (weights, biases) = (gradients.weights.len(), gradients.bias.len());
             // A large layer is sampled, the others are checked whole.
             for index in (0..weights + biases).step_by(1 + weights / 300) {
-                let analytic = if index < weights {
-                    gradients.weight_gradient[index]
-                } else {
-                    gradients.bias_gradient[index - weights]
-                };
+                let analytic = if index < weights { gradients.weights[index] } else { gradients.bias[index - weights] };
                 let step = 4e-3f32;
                 let mut moved = |by: f32| {
                     let before = *parameter(&mut network, layer, index);

@@ -1,6 +1,6 @@
 //! 2-D max pooling over each channel.
 
-use super::{Backward, Layer, Pass};
+use super::{Backward, Forward, Layer};
 use thumbnet::layer as core;
 
 /// A max-pool layer in training.
@@ -46,7 +46,8 @@ impl Layer for MaxPool2d {
         Some(core::Layer::MaxPool2d(self.descriptor))
     }
 
-    fn forward(&mut self, _rows: usize, input: &[f32], output: &mut [f32], _pass: &mut Pass<'_>) {
+    fn forward(&mut self, work: Forward<'_, '_>) {
+        let Forward { input, output, .. } = work;
         let [input_len, output_len] = self.lengths();
         let (width, channels) = (usize::from(self.output.width), usize::from(self.output.channels));
         let mut winners = std::mem::take(&mut self.winners);
@@ -62,8 +63,8 @@ impl Layer for MaxPool2d {
         self.winners = winners;
     }
 
-    fn backward(&mut self, pass: Backward<'_>) {
-        let Backward { output_gradient, input_gradient, .. } = pass;
+    fn backward(&mut self, work: Backward<'_>) {
+        let Backward { output_gradient, input_gradient, .. } = work;
         let Some(input_gradient) = input_gradient else { return };
         let [input_len, output_len] = self.lengths();
         input_gradient.fill(0.0);

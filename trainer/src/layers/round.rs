@@ -1,6 +1,6 @@
 //! Rounds activations as an int8 model does, so that training can adapt to it.
 
-use super::{Backward, Layer, Pass};
+use super::{Backward, Forward, Layer};
 use crate::elementwise;
 
 /// A layer that makes its input a multiple of a step. It is not part of an exported model, whose layers round by themselves.
@@ -21,14 +21,14 @@ impl Layer for Round {
         None
     }
 
-    fn forward(&mut self, _rows: usize, input: &[f32], output: &mut [f32], _pass: &mut Pass<'_>) {
-        elementwise::round_to_steps(input, self.step, output);
+    fn forward(&mut self, work: Forward<'_, '_>) {
+        elementwise::round_to_steps(work.input, self.step, work.output);
     }
 
     /// The straight-through estimator: rounding has the slope 1, clipping the slope 0. Source: Bengio, Léonard and
     /// Courville, "Estimating or Propagating Gradients Through Stochastic Neurons" (2013).
-    fn backward(&mut self, pass: Backward<'_>) {
-        let Backward { input, output_gradient, input_gradient, .. } = pass;
+    fn backward(&mut self, work: Backward<'_>) {
+        let Backward { input, output_gradient, input_gradient, .. } = work;
         if let Some(input_gradient) = input_gradient {
             elementwise::unclipped(input, self.step, output_gradient, input_gradient);
         }
