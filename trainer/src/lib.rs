@@ -15,6 +15,7 @@ pub mod evaluate;
 pub mod export;
 mod gemm;
 pub mod image;
+pub mod kernels;
 pub mod layers;
 pub mod log;
 pub mod loss;

@@ -1,0 +1,203 @@
+//! Against plain sums in double precision, over many geometries.
+
+use super::*;
+use crate::random::RandomState;
+use thumbnet::layer::{Activation, Padding, WeightType};
+
+/// A convolution whose sums are written out.
+struct Case {
+    input: Shape,
+    descriptor: Conv2d,
+    output: Shape,
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    images: Vec<f32>,
+    /// The gradient for the output.
+    gradient: Vec<f32>,
+}
+
+const ROWS: usize = 3;
+
+fn numbers(count: usize, rng: &mut RandomState) -> Vec<f32> {
+    (0..count).map(|_| rng.random_sample() as f32 - 0.5).collect()
+}
+
+impl Case {
+    fn new(
+        [height, width, channels]: [u16; 3],
+        filters: u16,
+        kernel: [u8; 2],
+        stride: [u8; 2],
+        padding: [i8; 4],
+    ) -> Self {
+        let [top, bottom, left, right] = padding;
+        let descriptor = Conv2d {
+            filters,
+            kernel,
+            stride,
+            padding: Padding { top, bottom, left, right },
+            pool: [1, 1],
+            activation: Activation::None,
+            weights: WeightType::F32,
+        };
+        let input = Shape::new(height, width, channels);
+        let output = thumbnet::layer::Layer::Conv2d(descriptor).output(input).expect("a valid case");
+        let mut rng = RandomState::new(7);
+        let window = usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(channels);
+        Case {
+            input,
+            descriptor,
+            output,
+            weights: numbers(window * usize::from(filters), &mut rng),
+            bias: numbers(usize::from(filters), &mut rng),
+            images: numbers(ROWS * sizes(input).iter().product::<usize>(), &mut rng),
+            gradient: numbers(ROWS * sizes(output).iter().product::<usize>(), &mut rng),
+        }
+    }
+
+    /// Calls `visit(image value, weight, output value)` with the indices of every product of the convolution.
+    fn for_each_product(&self, mut visit: impl FnMut(usize, usize, usize)) {
+        let [height, width, channels] = sizes(self.input);
+        let [output_height, output_width, filters] = sizes(self.output);
+        let [kernel_height, kernel_width] = self.descriptor.kernel.map(usize::from);
+        let [down, across] = self.descriptor.stride.map(usize::from);
+        let source = |place: usize, tap: usize, before: i8, size: usize| {
+            let coordinate = (place + tap) as i64 - i64::from(before);
+            usize::try_from(coordinate).ok().filter(|&at| at < size)
+        };
+        for (row, y, x) in product3(ROWS, output_height, output_width) {
+            for (ky, kx, channel) in product3(kernel_height, kernel_width, channels) {
+                let from_row = source(y * down, ky, self.descriptor.padding.top, height);
+                let from_column = source(x * across, kx, self.descriptor.padding.left, width);
+                let (Some(from_row), Some(from_column)) = (from_row, from_column) else { continue };
+                for filter in 0..filters {
+                    visit(
+                        ((row * height + from_row) * width + from_column) * channels + channel,
+                        ((ky * kernel_width + kx) * channels + channel) * filters + filter,
+                        ((row * output_height + y) * output_width + x) * filters + filter,
+                    );
+                }
+            }
+        }
+    }
+
+    fn check(&self) {
+        let name = format!("{:?} of {:?}", self.descriptor, self.input);
+        let geometry = Geometry::new(self.input, &self.descriptor);
+        let mut prepared = Prepared::new(&geometry, true);
+        let mut workspace = Workspace::new(&geometry);
+        // Nothing of an earlier call may be left.
+        prepared.prepare(&geometry, &vec![f32::NAN; self.weights.len()]);
+        prepared.prepare(&geometry, &self.weights);
+
+        let mut outputs: Vec<f64> = self.bias.iter().cycle().take(self.gradient.len()).map(|&b| f64::from(b)).collect();
+        let mut input_gradients = vec![0.0; self.images.len()];
+        let mut weight_gradients = vec![1.0; self.weights.len()];
+        self.for_each_product(|image, weight, output| {
+            let product = |a: &[f32], at_a: usize, b: &[f32], at_b: usize| f64::from(a[at_a]) * f64::from(b[at_b]);
+            outputs[output] += product(&self.images, image, &self.weights, weight);
+            input_gradients[image] += product(&self.gradient, output, &self.weights, weight);
+            weight_gradients[weight] += product(&self.images, image, &self.gradient, output);
+        });
+
+        // Twice: margins and padding in the workspace must survive a call.
+        for _ in 0..2 {
+            let mut found = vec![f32::NAN; self.gradient.len()];
+            forward(&geometry, &prepared, &mut workspace, &self.bias, &self.images, &mut found);
+            assert_close(&found, &outputs, &format!("output of {name}"));
+            let mut found = vec![f32::NAN; self.images.len()];
+            input_gradient(&geometry, &prepared, &mut workspace, &self.gradient, &mut found);
+            assert_close(&found, &input_gradients, &format!("input gradient of {name}"));
+            let mut found = vec![1.0; self.weights.len()];
+            weight_gradient(&geometry, &mut workspace, &self.images, &self.gradient, &mut found);
+            assert_close(&found, &weight_gradients, &format!("weight gradient of {name}"));
+        }
+    }
+}
+
+fn product3(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..a).flat_map(move |i| (0..b).flat_map(move |j| (0..c).map(move |k| (i, j, k))))
+}
+
+fn assert_close(found: &[f32], expected: &[f64], name: &str) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found) - expected).abs();
+        assert!(error < 2e-5 * (1.0 + expected.abs()), "{name}: value {index} is {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn channels_and_filters_of_every_kind() {
+    for channels in [1, 2, 3, 8, 10, 16, 17, 24] {
+        for filters in [1, 3, 8, 10, 12, 16, 20, 24, 32, 33] {
+            Case::new([6, 5, channels], filters, [3, 3], [1, 1], [0; 4]).check();
+        }
+    }
+}
+
+#[test]
+fn kernels_strides_and_padding() {
+    for kernel in [[1, 1], [2, 3], [3, 3], [5, 5], [1, 4], [4, 1]] {
+        for stride in [[1, 1], [2, 2], [1, 2], [3, 2], [5, 4]] {
+            for padding in [[0; 4], [1; 4], [2, 1, 0, 3], [-1, 0, 1, -2], [-2, -1, -1, 0], [4, 4, 5, 5]] {
+                Case::new([9, 10, 3], 4, kernel, stride, padding).check();
+            }
+        }
+    }
+}
+
+#[test]
+fn windows_as_large_as_the_image_and_images_of_one_row() {
+    Case::new([5, 4, 2], 9, [5, 4], [1, 1], [0; 4]).check();
+    Case::new([1, 1, 5], 3, [3, 3], [1, 1], [1; 4]).check();
+    Case::new([1, 40, 3], 10, [1, 7], [1, 2], [0, 0, 3, 3]).check();
+    Case::new([13, 1, 6], 10, [3, 1], [2, 1], [1, 1, 0, 0]).check();
+    Case::new([30, 30, 1], 5, [3, 3], [1, 1], [-10, -11, 2, -12]).check();
+}
+
+/// The gradients against the definition: how much `sum(gradient * output)` changes with a weight or an input.
+#[test]
+fn gradients_are_the_slopes_of_the_output() {
+    let case = Case::new([7, 6, 3], 10, [3, 2], [2, 1], [1, 0, -1, 1]);
+    let geometry = Geometry::new(case.input, &case.descriptor);
+    let mut workspace = Workspace::new(&geometry);
+    let mut loss = |weights: &[f32], images: &[f32]| {
+        let mut prepared = Prepared::new(&geometry, false);
+        prepared.prepare(&geometry, weights);
+        let mut output = vec![0.0; case.gradient.len()];
+        forward(&geometry, &prepared, &mut workspace, &[], images, &mut output);
+        output.iter().zip(&case.gradient).map(|(&y, &g)| f64::from(y) * f64::from(g)).sum::<f64>()
+    };
+    // The output is linear in either: the step may be large.
+    let slope = |values: &[f32], index: usize, loss: &mut dyn FnMut(&[f32]) -> f64| {
+        let mut moved = values.to_vec();
+        moved[index] = values[index] + 0.5;
+        let above = loss(&moved);
+        moved[index] = values[index] - 0.5;
+        above - loss(&moved)
+    };
+    let by_weight: Vec<f64> =
+        (0..case.weights.len()).map(|i| slope(&case.weights, i, &mut |weights| loss(weights, &case.images))).collect();
+    let by_input: Vec<f64> =
+        (0..case.images.len()).map(|i| slope(&case.images, i, &mut |images| loss(&case.weights, images))).collect();
+    let mut prepared = Prepared::new(&geometry, true);
+    prepared.prepare(&geometry, &case.weights);
+    let mut workspace = Workspace::new(&geometry);
+    let mut found = vec![0.0; case.weights.len()];
+    weight_gradient(&geometry, &mut workspace, &case.images, &case.gradient, &mut found);
+    assert_close(&found, &by_weight, "weight gradient");
+    let mut found = vec![0.0; case.images.len()];
+    input_gradient(&geometry, &prepared, &mut workspace, &case.gradient, &mut found);
+    assert_close(&found, &by_input, "input gradient");
+}
+
+#[test]
+#[should_panic(expected = "prepared for the input's gradient")]
+fn an_input_gradient_must_be_prepared() {
+    let case = Case::new([4, 4, 1], 2, [3, 3], [1, 1], [0; 4]);
+    let geometry = Geometry::new(case.input, &case.descriptor);
+    let prepared = Prepared::new(&geometry, false);
+    let mut found = vec![0.0; case.images.len()];
+    input_gradient(&geometry, &prepared, &mut Workspace::new(&geometry), &case.gradient, &mut found);
+}

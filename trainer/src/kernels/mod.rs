@@ -1,0 +1,7 @@
+//! The loops of convolutions in training: sums, their gradients, and what belongs to them.
+//!
+//! Everything here works on plain slices, takes buffers that were made once, and starts no threads: a result depends on
+//! its inputs only. Activations are `[rows, H, W, C]`, where a row is one image of the batch.
+
+pub mod conv2d;
+mod tile;
