@@ -45,7 +45,7 @@ impl Loss {
     ///
     /// # Panics
     /// If a label is not less than the number of classes.
-    pub fn tally(self, outputs: &[f32], labels: &[u8], quirks: LossQuirks, gradient: Option<&mut [f32]>) -> Tally {
+    pub fn tally(self, outputs: &[f32], labels: &[u16], quirks: LossQuirks, gradient: Option<&mut [f32]>) -> Tally {
         let classes = outputs.len() / labels.len().max(1);
         let rows = || outputs.chunks_exact(classes.max(1)).zip(labels.iter().map(|&label| usize::from(label)));
         let mut tally = Tally::default();

@@ -1,6 +1,6 @@
 //! A network in training: its layers, and the buffers for one slice of a batch.
 
-use crate::data::Images;
+use crate::data::DataSet;
 use crate::elementwise;
 use crate::error::Result;
 use crate::layers::conv2d::Conv2d;
@@ -96,7 +96,7 @@ impl Network {
     }
 
     /// Takes the images named by `indices`, at most [`Self::slice_rows`], as the input of the next forward pass.
-    pub fn load(&mut self, images: &Images, indices: &[usize]) {
+    pub fn load(&mut self, images: &DataSet, indices: &[usize]) {
         images.load(indices, self.input_mut(indices.len()));
     }
 

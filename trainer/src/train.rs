@@ -1,8 +1,8 @@
 //! The training loop: epochs, batches, updates, and what it reports on the way.
 
-use crate::data::{Images, mnist};
+use crate::data::DataSet;
 use crate::error::{Error, Result};
-use crate::export::export;
+use crate::export::export_for;
 use crate::layers::Pass;
 use crate::loss::Tally;
 use crate::network::Network;
@@ -10,7 +10,7 @@ use crate::quantize::{self, Steps};
 use crate::random::RandomState;
 use crate::recipe::{Quantize, Recipe, Schedule};
 use thumbnet::Model;
-use thumbnet::layer::{Packing, Shape};
+use thumbnet::layer::Packing;
 
 /// What one epoch brought: a row of the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +68,7 @@ pub struct Trained {
 ///
 /// # Errors
 /// [`Error::Recipe`] if the recipe does not fit the images, [`Error::Diverged`] if the loss stops being a number.
-pub fn train(recipe: &Recipe, images: &Images, test: &Images, observer: &mut dyn Observer) -> Result<Trained> {
+pub fn train(recipe: &Recipe, images: &DataSet, test: &DataSet, observer: &mut dyn Observer) -> Result<Trained> {
     recipe.check()?;
     let mut training = Training::new(recipe, images)?;
     if let Some(first) = recipe.quirks.first_update {
@@ -92,8 +92,8 @@ pub fn fine_tune(
     trained: Trained,
     recipe: &Recipe,
     quantize: Quantize,
-    images: &Images,
-    test: &Images,
+    images: &DataSet,
+    test: &DataSet,
     observer: &mut dyn Observer,
 ) -> Result<Trained> {
     let mut training = Training::resume(recipe, images, trained)?;
@@ -104,7 +104,7 @@ pub fn fine_tune(
 }
 
 /// Tallies the network's answers to `images`, without dropout.
-pub fn measure(network: &mut Network, recipe: &Recipe, images: &Images) -> Tally {
+pub fn measure(network: &mut Network, recipe: &Recipe, images: &DataSet) -> Tally {
     let order: Vec<usize> = (0..images.len()).collect();
     let mut tally = Tally::default();
     for slice in order.chunks(network.slice_rows()) {
@@ -136,30 +136,27 @@ impl Rates {
 /// The state of a training in progress.
 struct Training<'a> {
     recipe: &'a Recipe,
-    images: &'a Images,
+    images: &'a DataSet,
     /// How many of the images are used.
     count: usize,
     /// What there is so far.
     trained: Trained,
     /// The labels of the slice at hand.
-    labels: Vec<u8>,
+    labels: Vec<u16>,
 }
 
 impl<'a> Training<'a> {
-    fn new(recipe: &'a Recipe, images: &'a Images) -> Result<Self> {
+    fn new(recipe: &'a Recipe, images: &'a DataSet) -> Result<Self> {
         let mut rng = RandomState::new(recipe.seed);
-        let side = |pixels: usize| {
-            u16::try_from(pixels).map_err(|_| recipe.error(format!("images of {pixels} pixels a side are too large")))
-        };
-        let input = Shape::new(side(images.rows)?, side(images.columns)?, 1);
-        let mut network = Network::new(recipe, input, mnist::CLASSES, &mut rng)?;
+        let input = images.input.shape;
+        let mut network = Network::new(recipe, input, images.classes.len(), &mut rng)?;
         if recipe.quirks.weights_drawn_twice {
-            network = Network::new(recipe, input, mnist::CLASSES, &mut rng)?;
+            network = Network::new(recipe, input, images.classes.len(), &mut rng)?;
         }
         Self::resume(recipe, images, Trained { network, steps: None, history: Vec::new(), rng })
     }
 
-    fn resume(recipe: &'a Recipe, images: &'a Images, trained: Trained) -> Result<Self> {
+    fn resume(recipe: &'a Recipe, images: &'a DataSet, trained: Trained) -> Result<Self> {
         let count = recipe.images.unwrap_or(usize::MAX).min(images.len());
         if recipe.drop_last && count < recipe.batch {
             return Err(recipe.error(format!("batch = {} with drop_last, but there are {count} images", recipe.batch)));
@@ -172,7 +169,7 @@ impl<'a> Training<'a> {
     }
 
     /// Trains for as many epochs as there are rates for.
-    fn epochs(&mut self, rates: Rates, test: &Images, observer: &mut dyn Observer) -> Result<()> {
+    fn epochs(&mut self, rates: Rates, test: &DataSet, observer: &mut dyn Observer) -> Result<()> {
         let recipe = self.recipe;
         for number in 0..rates.epochs {
             let tested = number % recipe.test_every == 0 || number + 1 == rates.epochs;
@@ -190,13 +187,14 @@ impl<'a> Training<'a> {
 
     /// Has the network round as an int8 model does, with the ranges that its activations have now.
     fn quantize(&mut self) -> Result<()> {
-        let file = export(&self.trained.network, self.recipe.loss, &[])?;
+        let file = export_for(&self.trained.network, self.recipe.loss, self.images)?;
         let model = Model::load(&file).expect("an exported model loads");
         let refused = |problem| self.recipe.error(format!("cannot be quantised: the network {problem}"));
         let steps = quantize::calibrate(&model, self.images).map_err(refused)?;
         // What the format cannot hold is better known before the fine-tuning than after it.
         quantize::quantize(&model, &steps, Packing::Folded).map_err(refused)?;
-        self.trained.network.quantize(&steps);
+        // The network sees the values times a factor that the exported weights have instead.
+        self.trained.network.quantize(&Steps { input: steps.input * self.images.factor, ..steps.clone() });
         self.trained.steps = Some(steps);
         Ok(())
     }

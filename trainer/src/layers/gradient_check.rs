@@ -11,7 +11,7 @@ const CLASSES: usize = 3;
 const ROWS: usize = 5;
 
 /// A network made of `layers` (TOML) and a dense layer to the classes, on `height` x `width` images.
-fn network(layers: &str, height: u16, width: u16) -> (Network, Vec<f32>, Vec<u8>) {
+fn network(layers: &str, height: u16, width: u16) -> (Network, Vec<f32>, Vec<u16>) {
     let text = format!(
         "description = \"test\"\nseed = 1\nepochs = 1\nbatch = 1\nlearning_rate = 1.0\nloss = \"cross-entropy\"\n{layers}
          [[layers]]\ntype = \"dense\"\noutputs = {CLASSES}\ninit = \"glorot-uniform\"\n"
@@ -25,11 +25,11 @@ fn network(layers: &str, height: u16, width: u16) -> (Network, Vec<f32>, Vec<u8>
     }
     let count = ROWS * usize::from(height) * usize::from(width);
     let inputs = (0..count).map(|_| if rng.randint2() == 1 { rng.random_sample() as f32 } else { 0.0 }).collect();
-    (network, inputs, (0..ROWS).map(|row| (row % CLASSES) as u8).collect())
+    (network, inputs, (0..ROWS).map(|row| (row % CLASSES) as u16).collect())
 }
 
 /// The summed loss, with dropout masks that are the same in every call; and, if asked, the gradients.
-fn loss(network: &mut Network, inputs: &[f32], labels: &[u8], loss: Loss, backward: bool) -> f64 {
+fn loss(network: &mut Network, inputs: &[f32], labels: &[u16], loss: Loss, backward: bool) -> f64 {
     network.input_mut(ROWS).copy_from_slice(inputs);
     network.forward(ROWS, Pass::Train(&mut RandomState::new(5)));
     let (outputs, gradient) = network.output_and_gradient(ROWS);
