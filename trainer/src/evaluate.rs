@@ -31,6 +31,7 @@ pub struct Evaluation {
 /// # Errors
 /// A message if the model takes other examples ([`check_shape`]) or does not know their classes ([`labels_for`]).
 pub fn evaluate(model: &Model<'_>, images: &DataSet, threads: NonZeroUsize) -> Result<Evaluation, String> {
+    check_shape(model, images)?;
     let labels = labels_for(model, images)?;
     Ok(tally(model, &labels, &logits(model, images, threads)?))
 }
@@ -83,9 +84,8 @@ pub fn labels_for(model: &Model<'_>, data: &DataSet) -> Result<Vec<u16>, String>
     Err(format!("has {outputs} outputs{names}, but there are images of class {class}"))
 }
 
-/// The outputs of `model` for every image, `[N, outputs]`, without a final softmax.
+/// The outputs of `model` for every image, `[N, outputs]`, without a final softmax. The shape has been checked.
 fn logits(model: &Model<'_>, images: &DataSet, threads: NonZeroUsize) -> Result<Vec<f32>, String> {
-    check_shape(model, images)?;
     let mut outputs = vec![0.0; images.len() * model.output_len()];
     let values = images.values_for(model.input());
     batches::logits_batch(model, values.as_input(), &mut outputs, threads).map_err(|e| e.to_string())?;
@@ -146,6 +146,7 @@ pub fn compare(
     images: &DataSet,
     threads: NonZeroUsize,
 ) -> Result<Comparison, String> {
+    check_shape(before, images)?;
     let labels = labels_for(before, images)?;
     let (old, new) = (logits(before, images, threads)?, logits(after, images, threads)?);
     let answers = |logits: &[f32]| logits.chunks_exact(before.output_len()).map(argmax).collect::<Vec<_>>();

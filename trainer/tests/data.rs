@@ -517,10 +517,37 @@ fn the_digits_of_scikit_learn_are_learnt() {
         (&eval(&["--part", "training"])["images"], &eval(&["--part", "all"])["images"]),
         (&counts[0].into(), &1797.into())
     );
+    let predicted =
+        json(&succeeds(folder.path(), &["predict", "digits-8x8.tnet", "--data", data, "--limit", "20", "--json"]));
+    let predicted = predicted.as_array().unwrap();
+    let correct = predicted.iter().filter(|one| one["expected"] == one["label"]).count();
+    assert!(predicted.len() == 20 && correct >= 15, "{correct} of {predicted:?}");
     let convert = ["convert", "digits-8x8.tnet", "--weights", "int8", "--data", data, "--out", "int8.tnet", "--json"];
     let report = json(&succeeds(folder.path(), &convert));
     let [before, after] = ["accuracy_before", "accuracy_after"].map(|side| report["measured"][side].as_f64().unwrap());
     assert!((before - after).abs() < 0.015, "{report}");
+}
+
+/// Pictures of more than one channel are classified as they are, and their folders name the model's classes.
+#[test]
+fn pictures_in_colour_are_learnt_and_classified() {
+    let folder = folder();
+    for index in 0..40u8 {
+        let (class, pixel) =
+            [("red", [200 + index, 10, index]), ("blue", [index, 10, 200 + index])][usize::from(index) % 2];
+        let picture = png(png::ColorType::Rgb, 4, &pixel.repeat(16));
+        write(folder.path().join(format!("colours/{class}/{index}.png")), picture);
+    }
+    recipe(folder.path(), "", 2);
+    let run = |args: &[&str]| succeeds(folder.path(), args);
+    assert!(run(&["data", "colours"]).contains("shape 4x4x3"));
+    assert!(run(&["train", "mine.toml", "--data", "colours"]).contains("test accuracy 100.00 % (8 of 8"));
+    assert!(run(&["predict", "mine.tnet", "colours/red/0.png"]).starts_with("colours/red/0.png: red ("));
+    assert!(run(&["predict", "mine.tnet", "--data", "colours", "--limit", "1"]).contains("expected blue"));
+    write(folder.path().join("small.png"), png(png::ColorType::Rgb, 2, &[0; 6]));
+    fails(folder.path(), &["predict", "mine.tnet", "small.png"], &["small.png", "1x2x3", "takes 4x4x3"]);
+    fails(folder.path(), &["predict", "mine.tnet"], &["IMAGE"]);
+    fails(folder.path(), &["predict", &shipped_model("digits.tnet"), "--as-is", "small.png"], &["1x2x3", "28x28x1"]);
 }
 
 #[test]

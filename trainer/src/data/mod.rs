@@ -12,6 +12,7 @@ mod source;
 mod split;
 mod unpack;
 
+pub use pictures::Picture;
 pub use source::{Kind, Options, Parts, Source};
 
 use crate::elementwise;
@@ -251,7 +252,7 @@ mod tests {
         assert_eq!(*data.values_for(&model(PIXEL_SCALE, 0.0)), data.values);
         assert_eq!(*data.values_for(&model(1.0, 0.0)), data.values);
         let floats = data.values_for(&model(0.5, -3.0)).into_owned();
-        assert_eq!(floats, Values::Floats(vec![0.0, 0.2]));
+        assert_eq!(floats, Values::Floats(vec![0.0, 51.0 * PIXEL_SCALE]));
         data.values = floats;
         assert_eq!(*data.values_for(&InputSpec { scale: PIXEL_SCALE, ..data.input }), data.values);
     }

@@ -16,7 +16,7 @@ const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "bmp", "pgm", "ppm", "pnm",
 /// A file and the number of its class.
 type Labelled = (PathBuf, u16);
 
-/// Reads `CLASS/PICTURE`, or `train/CLASS/PICTURE` and `test/CLASS/PICTURE`, in the order of their names. All pictures are
+/// Reads `CLASS/PICTURE`, or `train/CLASS/PICTURE` and `test/CLASS/PICTURE`, in the order of the classes and of the names. All pictures are
 /// grey, or all are RGB; they have one size, or are brought to `asked`.
 pub(super) fn read(folder: &Path, asked: Option<Shape>) -> Result<Found> {
     let (mut files, test, classes) = list(folder)?;
@@ -104,20 +104,26 @@ fn files(folder: &Path, classes: &[String]) -> Result<Vec<Labelled>> {
             files.push((picture, class as u16));
         }
     }
+    files.sort_by_key(|&(_, class)| class);
     Ok(files)
 }
 
 /// A picture as an example.
-pub(crate) struct Picture {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
     /// One channel (grey) or three (RGB).
-    pub(crate) shape: Shape,
+    pub shape: Shape,
     /// `[H, W, C]`.
-    pub(crate) pixels: Vec<u8>,
+    pub pixels: Vec<u8>,
 }
 
 impl Picture {
-    /// Reads a picture as it is, or brings it to a shape.
-    pub(crate) fn read(path: &Path, asked: Option<Shape>) -> Result<Self> {
+    /// Reads a picture (PNG, JPEG, BMP or PNM) as it is, or brings it to a shape.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the file cannot be read, [`Error::Contents`] if it is no picture, is damaged, or has transparent
+    /// pixels.
+    pub fn read(path: &Path, asked: Option<Shape>) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::read(path))?;
         Self::decode(&bytes, asked).map_err(|problem| Error::contents(path, problem))
     }

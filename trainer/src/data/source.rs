@@ -267,7 +267,7 @@ fn of_numbers(training: &DataSet) -> (InputSpec, f32) {
         Values::Floats(values) => (range_in_bytes(values), mean(values.iter().map(|&value| f64::from(value).powi(2)))),
     };
     // So that training sees values whose root mean square is between 0.7 and 1.4.
-    let exponent = if square > 0.0 { -(square.log2() / 2.0).round() } else { 0.0 };
+    let exponent = if square > 0.0 { -(square.log2() / 2.0).round().clamp(-100.0, 100.0) } else { 0.0 };
     (InputSpec { scale, offset, ..training.input }, exponent.exp2() as f32)
 }
 
