@@ -1,6 +1,6 @@
 //! Where a training stands: all that it needs to go on as if it had never stopped, to the last bit.
 
-use crate::data::Images;
+use crate::data::DataSet;
 use crate::elementwise;
 use crate::error::{Error, Result};
 use crate::network::Network;
@@ -90,7 +90,7 @@ impl Weights {
 }
 
 impl Checkpoint {
-    pub(crate) fn new(recipe: &Recipe, images: &Images, state: State) -> Self {
+    pub(crate) fn new(recipe: &Recipe, images: &DataSet, state: State) -> Self {
         Checkpoint { recipe: recipe.to_toml(), images: images.checksum(), state }
     }
 
@@ -107,7 +107,7 @@ impl Checkpoint {
     }
 
     /// Checks that it belongs to a training of `recipe` on `images`.
-    pub(crate) fn check(&self, recipe: &Recipe, images: &Images) -> std::result::Result<(), String> {
+    pub(crate) fn check(&self, recipe: &Recipe, images: &DataSet) -> std::result::Result<(), String> {
         let wanted = recipe.to_toml();
         let differs = self.recipe.lines().zip(wanted.lines()).find(|(found, wanted)| found != wanted);
         if let Some((found, wanted)) = differs {

@@ -2,6 +2,7 @@
 //! Neural Network" (2015).
 
 use crate::batches;
+use crate::data::{DataSet, shape_text};
 use crate::loss::softmax;
 use crate::recipe::Distill;
 use std::num::NonZeroUsize;
@@ -13,28 +14,38 @@ pub struct Teacher<'a> {
     model: &'a Model<'a>,
     temperature: f32,
     weight: f32,
+    /// The network gets the values of an example times this, the teacher without it.
+    factor: f32,
 }
 
 impl<'a> Teacher<'a> {
-    /// `model` as the teacher of networks for images of `inputs` values and `classes` classes.
+    /// `model` as the teacher of networks for examples such as `data`.
     ///
     /// # Errors
-    /// A message if it takes other images or knows other classes.
-    pub fn new(model: &'a Model<'a>, distill: &Distill, inputs: usize, classes: usize) -> Result<Self, String> {
-        let (found, outputs) = (model.input_len(), model.output_len());
-        if found != inputs {
-            return Err(format!("takes {found} values, but an image has {inputs}"));
+    /// A message if it takes other inputs or knows other classes.
+    pub fn new(model: &'a Model<'a>, distill: &Distill, data: &DataSet) -> Result<Self, String> {
+        let (found, wanted) = (model.input().shape, data.input.shape);
+        if found != wanted {
+            return Err(format!("takes inputs of {}, but the examples are {}", shape_text(found), shape_text(wanted)));
         }
+        let (outputs, classes) = (model.output_len(), data.classes.len());
         if outputs != classes {
             return Err(format!("knows {outputs} classes, but there are {classes}"));
         }
-        Ok(Teacher { model, temperature: distill.temperature, weight: distill.weight })
+        Ok(Teacher { model, temperature: distill.temperature, weight: distill.weight, factor: data.factor })
     }
 
     /// Writes its logits for `images` to `targets`.
     pub(crate) fn answer(&self, images: &[f32], targets: &mut Vec<f32>) {
         targets.resize(images.len() / self.model.input_len() * self.model.output_len(), 0.0);
-        batches::logits_batch(self.model, images, targets, NonZeroUsize::MIN).expect("lengths that fit");
+        let run = |images: &[f32], targets: &mut [f32]| {
+            batches::logits_batch(self.model, images, targets, NonZeroUsize::MIN).expect("lengths that fit");
+        };
+        if self.factor == 1.0 {
+            return run(images, targets);
+        }
+        let values: Vec<f32> = images.iter().map(|value| value / self.factor).collect();
+        run(&values, targets);
     }
 
     /// Turns the gradient of the cross-entropy with the labels into that of the mixture with the cross-entropy with the

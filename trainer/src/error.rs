@@ -22,13 +22,13 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The folder with the data set, or one of its files, is missing.
-    #[error("{}: no such {what}; expected the MNIST files ({}) there, gzipped (.gz) or not; --data names another folder",
-        path.display(), crate::data::mnist::FILES.join(", "))]
+    /// The data set, or one of its files, is missing.
+    #[error("{}: no such {what}; expected a folder with the MNIST files ({}), gzipped (.gz) or not, or another data set; --data \
+        names it", path.display(), crate::data::mnist::FILES.join(", "))]
     MissingData {
         /// The folder or file that was looked for.
         path: PathBuf,
-        /// `"folder"` or `"file"`.
+        /// `"folder"`, `"file"` or `"file or folder"`.
         what: &'static str,
     },
     /// A file was read, but its contents are not what they should be.

@@ -1,11 +1,12 @@
 //! Measures an exported model: the core itself runs over a data set.
 
 use crate::batches;
-use crate::data::Images;
+use crate::data::{DataSet, shape_text};
 use crate::loss::{Loss, LossQuirks, argmax};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use thumbnet::Model;
+use thumbnet::layer::Shape;
 
 /// How well a model does on a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,31 +29,75 @@ pub struct Evaluation {
 /// Runs `model` over `images`, on up to `threads` threads. Their number does not change the result.
 ///
 /// # Errors
-/// A message if the model takes other images or knows fewer classes than there are.
-pub fn evaluate(model: &Model<'_>, images: &Images, threads: NonZeroUsize) -> Result<Evaluation, String> {
-    Ok(tally(model, images, &logits(model, images, threads)?))
+/// A message if the model takes other examples ([`check_shape`]) or does not know their classes ([`labels_for`]).
+pub fn evaluate(model: &Model<'_>, images: &DataSet, threads: NonZeroUsize) -> Result<Evaluation, String> {
+    check_shape(model, images)?;
+    let labels = labels_for(model, images)?;
+    Ok(tally(model, &labels, &logits(model, images, threads)?))
 }
 
-/// The outputs of `model` for every image, `[N, outputs]`, without a final softmax.
-fn logits(model: &Model<'_>, images: &Images, threads: NonZeroUsize) -> Result<Vec<f32>, String> {
-    let (pixels, classes) = (images.rows * images.columns, model.output_len());
-    if model.input_len() != pixels {
-        return Err(format!("takes {} values, but an image here has {pixels} pixels", model.input_len()));
+/// Checks that `model` takes examples of the shape of `data`, or as many values if one of them is a plain row of values.
+///
+/// # Errors
+/// A message with both shapes.
+pub fn check_shape(model: &Model<'_>, data: &DataSet) -> Result<(), String> {
+    let is_row =
+        |shape: Shape| [shape.height, shape.width, shape.channels].iter().filter(|&&size| size > 1).count() < 2;
+    let (takes, found) = (model.input().shape, data.input.shape);
+    if takes == found || (model.input_len() == data.size() && (is_row(takes) || is_row(found))) {
+        return Ok(());
     }
-    if let Some(label) = images.labels.iter().find(|&&label| usize::from(label) >= classes) {
-        return Err(format!("has {classes} outputs, but there are images of class {label}"));
+    Err(format!(
+        "takes {} values ({}), but an image here has {} ({})",
+        model.input_len(),
+        shape_text(takes),
+        data.size(),
+        shape_text(found)
+    ))
+}
+
+/// The class that `model` should give to each of the examples: the one of the same name, or of the same number if the model's
+/// classes have no names or the data's are just numbered.
+///
+/// # Errors
+/// A message with the classes of both, if the model does not know one.
+pub fn labels_for(model: &Model<'_>, data: &DataSet) -> Result<Vec<u16>, String> {
+    let known: Vec<&str> = model.labels().collect();
+    let counts = data.counts();
+    let by_name = |name: &str| known.iter().position(|label| *label == name);
+    // A class without examples is never asked for.
+    let unknown = (0..counts.len()).find(|&class| counts[class] > 0 && by_name(&data.classes[class]).is_none());
+    let Some(unknown) = unknown else {
+        let answers: Vec<_> = data.classes.iter().map(|name| by_name(name).unwrap_or(usize::MAX)).collect();
+        return Ok(data.labels.iter().map(|&label| answers[usize::from(label)] as u16).collect());
+    };
+    let numbered = data.classes.iter().enumerate().all(|(number, name)| *name == number.to_string());
+    let outputs = model.output_len();
+    let beyond = (outputs..counts.len()).find(|&class| counts[class] > 0);
+    if beyond.is_none() && (known.is_empty() || numbered) {
+        return Ok(data.labels.clone());
     }
-    let mut outputs = vec![0.0; images.len() * classes];
-    batches::logits_batch(model, &images.pixels[..], &mut outputs, threads).map_err(|e| e.to_string())?;
+    let class = &data.classes[beyond.unwrap_or(unknown)];
+    let names = known.iter().take(20).copied().collect::<Vec<_>>().join(", ");
+    let names =
+        if known.is_empty() { names } else { format!(" ({names}{})", if known.len() > 20 { ", …" } else { "" }) };
+    Err(format!("has {outputs} outputs{names}, but there are images of class {class}"))
+}
+
+/// The outputs of `model` for every image, `[N, outputs]`, without a final softmax. The shape has been checked.
+fn logits(model: &Model<'_>, images: &DataSet, threads: NonZeroUsize) -> Result<Vec<f32>, String> {
+    let mut outputs = vec![0.0; images.len() * model.output_len()];
+    let values = images.values_for(model.input());
+    batches::logits_batch(model, values.as_input(), &mut outputs, threads).map_err(|e| e.to_string())?;
     Ok(outputs)
 }
 
-fn tally(model: &Model<'_>, images: &Images, logits: &[f32]) -> Evaluation {
+fn tally(model: &Model<'_>, labels: &[u16], logits: &[f32]) -> Evaluation {
     let classes = model.output_len();
     let loss_kind = if model.ends_with_softmax() { Loss::CrossEntropy } else { Loss::SquaredError };
     let mut confusion = vec![vec![0; classes]; classes];
     let mut loss = 0.0;
-    for (outputs, label) in logits.chunks_exact(classes).zip(images.labels.iter().map(|&label| usize::from(label))) {
+    for (outputs, label) in logits.chunks_exact(classes).zip(labels.iter().map(|&label| usize::from(label))) {
         loss += loss_kind.of_image(outputs, label, LossQuirks::default());
         confusion[label][argmax(outputs)] += 1;
     }
@@ -96,12 +141,18 @@ pub struct Comparison {
 ///
 /// # Errors
 /// As of [`evaluate`].
-pub fn compare([before, after]: [&Model<'_>; 2], images: &Images, threads: NonZeroUsize) -> Result<Comparison, String> {
+pub fn compare(
+    [before, after]: [&Model<'_>; 2],
+    images: &DataSet,
+    threads: NonZeroUsize,
+) -> Result<Comparison, String> {
+    check_shape(before, images)?;
+    let labels = labels_for(before, images)?;
     let (old, new) = (logits(before, images, threads)?, logits(after, images, threads)?);
     let answers = |logits: &[f32]| logits.chunks_exact(before.output_len()).map(argmax).collect::<Vec<_>>();
     let changed = answers(&old).iter().zip(&answers(&new)).filter(|(old, new)| old != new).count();
     let differences = old.iter().zip(&new).map(|(old, new)| (old - new).abs());
-    let (old, new) = (tally(before, images, &old), tally(after, images, &new));
+    let (old, new) = (tally(before, &labels, &old), tally(after, &labels, &new));
     Ok(Comparison {
         images: images.len(),
         correct_before: old.correct,

@@ -1,9 +1,11 @@
 //! From a trained network to a model file for the core.
 
+use crate::data::{DataSet, PIXEL_SCALE};
 use crate::error::{Error, Result};
 use crate::layers::Parameters;
 use crate::loss::Loss;
 use crate::network::Network;
+use crate::parts::Parts;
 use crate::quantize;
 use crate::recipe::Recipe;
 use crate::train::Trained;
@@ -11,11 +13,8 @@ use thumbnet::blob::{ModelSpec, Tensors, encode, encoded_len};
 use thumbnet::layer::{InputSpec, Layer};
 use thumbnet::{AlignedBuf, Model};
 
-/// What a pixel's byte is multiplied by, in training as in the exported model.
-pub const PIXEL_SCALE: f32 = 1.0 / 255.0;
-
 /// The exported form of `network`: what only serves training is gone, pooling is joined to the convolution before it,
-/// and a network trained with cross-entropy ends in a softmax. `labels` names the classes.
+/// and a network trained with cross-entropy ends in a softmax. `labels` names the classes. The input is that of pixels.
 ///
 /// # Errors
 /// [`Error::Option`] if the network exceeds a limit of the format.
@@ -46,12 +45,32 @@ pub(crate) fn descriptors(network: &Network) -> Vec<Layer> {
     layers
 }
 
-/// The exported form of what came of `recipe`: an int8 model if it is to be quantised, otherwise as [`export`].
+/// [`export`] for a network that was trained on `data`: the model takes the values as they are there, and has its classes.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_for(network: &Network, loss: Loss, data: &DataSet) -> Result<AlignedBuf> {
+    let labels: Vec<&str> = data.classes.iter().map(String::as_str).collect();
+    let file = export(network, loss, &labels)?;
+    let model = Model::load(&file).expect("an exported model loads");
+    let mut parts = Parts::of(&model).expect("an exported model has f32 weights");
+    if parts.input == data.input && data.factor == 1.0 {
+        return Ok(file);
+    }
+    parts.input = data.input;
+    // What may come before the first weights (pooling, dropout) makes no difference to a positive factor.
+    if let Some(first) = parts.parameters.first_mut() {
+        first.weights.iter_mut().for_each(|weight| *weight *= data.factor);
+    }
+    parts.encode(&[]).map_err(|e| Error::Option(format!("the network cannot be exported: {e}")))
+}
+
+/// The exported form of what came of `recipe` and `data`: an int8 model if it is to be quantised, otherwise as [`export_for`].
 ///
 /// # Errors
 /// As [`export`]; [`Error::Recipe`] if the trained network cannot be quantised.
-pub fn export_trained(trained: &Trained, recipe: &Recipe, labels: &[&str]) -> Result<AlignedBuf> {
-    let file = export(&trained.network, recipe.loss, labels)?;
+pub fn export_trained(trained: &Trained, recipe: &Recipe, data: &DataSet) -> Result<AlignedBuf> {
+    let file = export_for(&trained.network, recipe.loss, data)?;
     let (Some(steps), Some(quantize)) = (&trained.steps, recipe.quantize) else { return Ok(file) };
     let model = Model::load(&file).expect("an exported model loads");
     quantize::quantize(&model, steps, quantize.processor.into())

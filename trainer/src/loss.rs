@@ -45,7 +45,7 @@ impl Loss {
     ///
     /// # Panics
     /// If a label is not less than the number of classes.
-    pub fn tally(self, outputs: &[f32], labels: &[u8], quirks: LossQuirks, gradient: Option<&mut [f32]>) -> Tally {
+    pub fn tally(self, outputs: &[f32], labels: &[u16], quirks: LossQuirks, gradient: Option<&mut [f32]>) -> Tally {
         let classes = outputs.len() / labels.len().max(1);
         let rows = || outputs.chunks_exact(classes.max(1)).zip(labels.iter().map(|&label| usize::from(label)));
         let mut tally = Tally::default();
@@ -98,7 +98,7 @@ impl Loss {
 
 /// Turns the gradient of the summed cross-entropy with labels into that with labels of which the part `smoothing` is spread over
 /// all classes.
-pub(crate) fn smooth(gradient: &mut [f32], labels: &[u8], smoothing: f32) {
+pub(crate) fn smooth(gradient: &mut [f32], labels: &[u16], smoothing: f32) {
     let classes = gradient.len() / labels.len().max(1);
     for (slopes, &label) in gradient.chunks_exact_mut(classes.max(1)).zip(labels) {
         slopes.iter_mut().for_each(|slope| *slope -= smoothing / classes as f32);

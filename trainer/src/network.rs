@@ -1,8 +1,9 @@
 //! A network in training: its parameters, and replicas that each take a part of a batch through the layers.
 
-use crate::data::Images;
+use crate::data::DataSet;
 use crate::elementwise;
 use crate::error::Result;
+use crate::kernels::conv2d::Geometry;
 use crate::layers::batch_norm::BatchNorm;
 use crate::layers::conv2d::Conv2d;
 use crate::layers::dense::Dense;
@@ -13,6 +14,7 @@ use crate::layers::{Backward, Forward, Gradients, Layer, Parameters, Pass};
 use crate::quantize::Steps;
 use crate::random::RandomState;
 use crate::recipe::{self, Crop, Quirks, Recipe};
+use std::sync::Arc;
 use thumbnet::layer::{self as core, Shape};
 
 /// How many values the largest activation of a slice may have: a few times this, as 32-bit floats, stay in the cache.
@@ -219,7 +221,7 @@ impl Replica {
     }
 
     /// Takes the images named by `indices`, at most [`Network::slice_rows`], as the input of the next forward pass.
-    pub fn load(&mut self, images: &Images, indices: &[usize]) {
+    pub fn load(&mut self, images: &DataSet, indices: &[usize]) {
         images.load(indices, self.input_mut(indices.len()));
     }
 
@@ -391,8 +393,10 @@ fn build(
             };
             let output = core::Layer::Conv2d(descriptor).output(input)?;
             let window = usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(input.channels);
-            let parameters = Parameters::new(window, usize::from(filters), bias && !batch_norm, init, rng);
-            let mut conv = Conv2d::new(descriptor, input, output);
+            let mut parameters = Parameters::new(window, usize::from(filters), bias && !batch_norm, init, rng);
+            let geometry = Arc::new(Geometry::new(input, &descriptor));
+            parameters.prepare_for(Arc::clone(&geometry), !is_image);
+            let mut conv = Conv2d::new(descriptor, geometry);
             conv.tanh_scale = tanh_scale;
             (Part { layer: Box::new(conv), parameters: Some(parameters), output }, norm)
         }

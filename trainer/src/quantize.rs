@@ -4,7 +4,8 @@
 //! activations is measured: the model runs over [`CALIBRATION_IMAGES`] training images.
 
 use crate::batches;
-use crate::data::Images;
+use crate::data::{DataSet, Values};
+use crate::evaluate;
 use crate::parts::{Parameters, Parts, with_weights};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
@@ -39,14 +40,12 @@ pub struct Steps {
 ///
 /// # Errors
 /// A message if the model has int8 weights already, if it takes other images, or if an activation is not finite.
-pub fn calibrate(model: &Model<'_>, images: &Images) -> Result<Steps, String> {
+pub fn calibrate(model: &Model<'_>, images: &DataSet) -> Result<Steps, String> {
     let parts = Parts::of(model)?;
-    let pixels = images.rows * images.columns;
-    if model.input_len() != pixels {
-        return Err(format!("takes {} values, but an image to calibrate on has {pixels} pixels", model.input_len()));
-    }
+    evaluate::check_shape(model, images)?;
     let sample = sample(images, CALIBRATION_IMAGES);
-    let mut steps = Steps { input: input_step(&parts.input), layers: Vec::new() };
+    let sample = sample.values_for(&parts.input);
+    let mut steps = Steps { input: input_step(&parts.input, &sample), layers: Vec::new() };
     let mut input = steps.input;
     for (index, (layer, parameters)) in parts.layers_and_parameters().enumerate() {
         let Some(parameters) = parameters else { continue };
@@ -90,24 +89,31 @@ pub fn quantize(model: &Model<'_>, steps: &Steps, packing: Packing) -> Result<Al
 }
 
 /// `count` of the images, evenly spaced; all of them if there are fewer.
-fn sample(images: &Images, count: usize) -> Images {
+fn sample(images: &DataSet, count: usize) -> DataSet {
     let chosen = (0..count.min(images.len())).map(|number| number * images.len() / count.min(images.len()));
-    let (pixels, labels) = chosen.map(|index| (images.image(index), images.labels[index])).unzip::<_, _, Vec<_>, _>();
-    Images { pixels: pixels.concat(), labels, ..*images }
+    images.select(&chosen.collect::<Vec<_>>())
 }
 
-/// The step with which every byte's value lies within ±127 steps.
-fn input_step(input: &InputSpec) -> f32 {
-    let (first, last) = (input.offset, 255.0 * input.scale + input.offset);
+/// The step with which the value of every byte up to the largest one that occurs lies within ±127 steps.
+fn input_step(input: &InputSpec, sample: &Values) -> f32 {
+    let largest = match sample {
+        // The format has no more than 64 steps to a byte.
+        Values::Bytes(bytes) => bytes.iter().fold(2, |largest, &byte| largest.max(byte)),
+        Values::Floats(_) => u8::MAX,
+    };
+    let (first, last) = (input.offset, f32::from(largest) * input.scale + input.offset);
     first.abs().max(last.abs()).max(f32::MIN_POSITIVE * LARGEST) / LARGEST
 }
 
-/// The largest absolute value among the outputs of `model` for `images`.
-fn largest_output(model: &Model<'_>, images: &Images) -> Result<f32, String> {
+/// The largest absolute value among the outputs of `model` for `values`.
+fn largest_output(model: &Model<'_>, values: &Values) -> Result<f32, String> {
     let mut largest = 0.0f32;
-    for pixels in images.pixels.chunks(batches::AT_A_TIME * model.input_len()) {
-        let mut outputs = vec![0.0; pixels.len() / model.input_len() * model.output_len()];
-        batches::logits_batch(model, pixels, &mut outputs, NonZeroUsize::MIN).expect("lengths that fit");
+    let part = batches::AT_A_TIME * model.input_len();
+    for start in (0..values.len()).step_by(part) {
+        let end = values.len().min(start + part);
+        let mut outputs = vec![0.0; (end - start) / model.input_len() * model.output_len()];
+        batches::logits_batch(model, values.slice(start, end), &mut outputs, NonZeroUsize::MIN)
+            .expect("lengths that fit");
         if let Some(value) = outputs.iter().find(|value| !value.is_finite()) {
             return Err(format!("an activation of a training image is {value}"));
         }

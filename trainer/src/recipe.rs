@@ -31,6 +31,7 @@ macro_rules! built_in {
 pub const BUILT_IN: &[BuiltIn] = built_in![
     "digits",
     "cnn-8-16",
+    "digits-8x8",
     "s0",
     "s0-fixed",
     "s1",

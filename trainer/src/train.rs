@@ -1,10 +1,10 @@
 //! The training loop: epochs, batches, updates, and what it reports on the way.
 
 use crate::checkpoint::{self, Checkpoint, Weights};
-use crate::data::{Images, mnist};
+use crate::data::DataSet;
 use crate::distill::Teacher;
 use crate::error::{Error, Result};
-use crate::export::export;
+use crate::export::export_for;
 use crate::layers::Pass;
 use crate::loss::{self, Tally};
 use crate::network::{Network, Replica, Shared};
@@ -16,7 +16,7 @@ use crate::schedule::Schedule;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use thumbnet::Model;
-use thumbnet::layer::{Packing, Shape};
+use thumbnet::layer::Packing;
 
 /// What one epoch brought: a row of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ pub struct Trained {
 ///
 /// # Errors
 /// [`Error::Recipe`] if the recipe does not fit the images, [`Error::Diverged`] if the loss stops being a number.
-pub fn train(recipe: &Recipe, images: &Images, test: &Images, observer: &mut dyn Observer) -> Result<Trained> {
+pub fn train(recipe: &Recipe, images: &DataSet, test: &DataSet, observer: &mut dyn Observer) -> Result<Trained> {
     Training::new(recipe, images, test)?.run(observer)
 }
 
@@ -100,8 +100,8 @@ pub fn fine_tune(
     trained: Trained,
     recipe: &Recipe,
     quantize: Quantize,
-    images: &Images,
-    test: &Images,
+    images: &DataSet,
+    test: &DataSet,
     observer: &mut dyn Observer,
 ) -> Result<Trained> {
     let mut training = Training::of(recipe, images, test, trained)?;
@@ -111,18 +111,18 @@ pub fn fine_tune(
 }
 
 /// Tallies the network's answers to `images`, without dropout.
-pub fn measure(network: &mut Network, recipe: &Recipe, images: &Images) -> Tally {
+pub fn measure(network: &mut Network, recipe: &Recipe, images: &DataSet) -> Tally {
     let order: Vec<usize> = (0..images.len()).collect();
     measure_some(network, recipe, images, &order)
 }
 
 /// As [`measure`], for the images named by `indices`.
-fn measure_some(network: &mut Network, recipe: &Recipe, images: &Images, indices: &[usize]) -> Tally {
+fn measure_some(network: &mut Network, recipe: &Recipe, images: &DataSet, indices: &[usize]) -> Tally {
     let rows = network.slice_rows();
     let (shared, replicas) = network.split();
     let mut tally = Tally::default();
     let answer = |replica: &mut Replica, slice: &[usize]| {
-        let labels: Vec<u8> = slice.iter().map(|&index| images.labels[index]).collect();
+        let labels: Vec<u16> = slice.iter().map(|&index| images.labels[index]).collect();
         replica.load(images, slice);
         let outputs = replica.forward(shared, slice.len(), Pass::Test);
         recipe.loss.tally(outputs, &labels, recipe.quirks.of_loss(), None)
@@ -167,8 +167,8 @@ impl Rates {
 /// A training in progress.
 pub struct Training<'a> {
     recipe: &'a Recipe,
-    images: &'a Images,
-    test: &'a Images,
+    images: &'a DataSet,
+    test: &'a DataSet,
     /// The images that are learned from, and those kept apart.
     learning: Vec<usize>,
     validating: Vec<usize>,
@@ -191,7 +191,7 @@ pub struct Training<'a> {
 /// What a thread needs beside a replica.
 #[derive(Clone, Default)]
 struct Worker {
-    labels: Vec<u8>,
+    labels: Vec<u16>,
     /// What the teacher says of the images.
     targets: Vec<f32>,
     tally: Tally,
@@ -202,24 +202,22 @@ impl<'a> Training<'a> {
     ///
     /// # Errors
     /// [`Error::Recipe`] if the recipe does not fit the images.
-    pub fn new(recipe: &'a Recipe, images: &'a Images, test: &'a Images) -> Result<Self> {
+    pub fn new(recipe: &'a Recipe, images: &'a DataSet, test: &'a DataSet) -> Result<Self> {
         recipe.check()?;
         let mut rng = RandomState::new(recipe.seed);
-        let side = |pixels: usize| {
-            u16::try_from(pixels).map_err(|_| recipe.error(format!("images of {pixels} pixels a side are too large")))
-        };
-        let input = Shape::new(side(images.rows)?, side(images.columns)?, 1);
-        let mut network = Network::new(recipe, input, mnist::CLASSES, &mut rng)?;
+        let input = images.input.shape;
+        let mut network = Network::new(recipe, input, images.classes.len(), &mut rng)?;
         if recipe.quirks.weights_drawn_twice {
-            network = Network::new(recipe, input, mnist::CLASSES, &mut rng)?;
+            network = Network::new(recipe, input, images.classes.len(), &mut rng)?;
         }
         Self::of(recipe, images, test, Trained { network, steps: None, history: Vec::new(), rng, updates: 0 })
     }
 
     /// A training that begins where another one stands.
-    fn of(recipe: &'a Recipe, images: &'a Images, test: &'a Images, trained: Trained) -> Result<Self> {
+    fn of(recipe: &'a Recipe, images: &'a DataSet, test: &'a DataSet, trained: Trained) -> Result<Self> {
         let count = recipe.images.unwrap_or(usize::MAX).min(images.len());
-        let (learning, validating) = images.validation_split(count, recipe.validation);
+        let (mut learning, mut validating) = images.validation_split(recipe.validation);
+        [&mut learning, &mut validating].into_iter().for_each(|part| part.retain(|&index| index < count));
         if recipe.drop_last && learning.len() < recipe.batch {
             let found = learning.len();
             return Err(recipe.error(format!("batch = {} with drop_last, but there are {found} images", recipe.batch)));
@@ -255,7 +253,7 @@ impl<'a> Training<'a> {
     /// A message if `model` has int8 weights or not even its first layer in common with the recipe, or if fewer layers than
     /// `frozen` come from it.
     pub fn start_from(&mut self, model: &Model<'_>, frozen: usize) -> std::result::Result<usize, String> {
-        let taken = crate::transfer::take_over(&mut self.trained.network, model)?;
+        let taken = crate::transfer::take_over(&mut self.trained.network, model, self.images.factor)?;
         if frozen > taken {
             return Err(format!(
                 "{frozen} layers are to be frozen, but only the first {taken} with weights come from it"
@@ -280,7 +278,7 @@ impl<'a> Training<'a> {
         let state = &checkpoint.state;
         if let Some(steps) = &state.steps {
             self.trained.network.fold(usize::MAX);
-            self.trained.network.quantize(steps);
+            self.trained.network.quantize(&self.seen(steps));
             self.start_phase();
         }
         state.weights.put(&mut self.trained.network)?;
@@ -402,16 +400,21 @@ impl<'a> Training<'a> {
     /// Has the network round as an int8 model does, with the ranges that its activations have now.
     fn quantize(&mut self) -> Result<()> {
         self.trained.network.fold(usize::MAX);
-        let file = export(&self.trained.network, self.recipe.loss, &[])?;
+        let file = export_for(&self.trained.network, self.recipe.loss, self.images)?;
         let model = Model::load(&file).expect("an exported model loads");
         let refused = |problem| self.recipe.error(format!("cannot be quantised: the network {problem}"));
         let steps = quantize::calibrate(&model, self.images).map_err(refused)?;
         // What the format cannot hold is better known before the fine-tuning than after it.
         quantize::quantize(&model, &steps, Packing::Folded).map_err(refused)?;
-        self.trained.network.quantize(&steps);
+        self.trained.network.quantize(&self.seen(&steps));
         self.trained.steps = Some(steps);
         self.start_phase();
         Ok(())
+    }
+
+    /// The steps as the network sees them: it gets the values times a factor that the exported weights have instead.
+    fn seen(&self, steps: &Steps) -> Steps {
+        Steps { input: steps.input * self.images.factor, ..steps.clone() }
     }
 
     /// One epoch; `rate` gives the learning rate after a part of it.
@@ -515,7 +518,7 @@ impl<'a> Training<'a> {
 #[derive(Clone, Copy)]
 struct Lesson<'a> {
     recipe: &'a Recipe,
-    images: &'a Images,
+    images: &'a DataSet,
     teacher: Option<&'a Teacher<'a>>,
 }
 

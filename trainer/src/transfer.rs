@@ -1,5 +1,6 @@
 //! Starting a training from the layers of a trained model.
 
+use crate::data::shape_text;
 use crate::export::descriptors;
 use crate::network::Network;
 use crate::parts::{Parts, with_weights};
@@ -7,16 +8,16 @@ use thumbnet::Model;
 use thumbnet::layer::{Layer, WeightType};
 
 /// Puts the parameters of the first layers of `model` into those of `network`, as many as agree. Their batch normalisations
-/// are gone for good: a model has them folded into its weights. Gives how many layers with weights were taken over.
+/// are gone for good: a model has them folded into its weights. Gives how many layers with weights were taken over. The network
+/// gets the values of an example times `factor`, the model without it.
 ///
 /// # Errors
 /// A message if `model` has int8 weights, another input, or not even its first layer in common with the network.
-pub(crate) fn take_over(network: &mut Network, model: &Model<'_>) -> Result<usize, String> {
-    let parts = Parts::of(model)?;
+pub(crate) fn take_over(network: &mut Network, model: &Model<'_>, factor: f32) -> Result<usize, String> {
+    let mut parts = Parts::of(model)?;
     let (found, wanted) = (parts.input.shape, network.input());
     if found != wanted {
-        let text = |shape: thumbnet::layer::Shape| format!("{}x{}x{}", shape.height, shape.width, shape.channels);
-        return Err(format!("takes inputs of {}, but the images are {}", text(found), text(wanted)));
+        return Err(format!("takes inputs of {}, but the examples are {}", shape_text(found), shape_text(wanted)));
     }
     let layers = descriptors(&network.folded());
     let in_common = layers.iter().zip(&parts.layers).take_while(|(wanted, found)| same(wanted, found)).count();
@@ -27,6 +28,9 @@ pub(crate) fn take_over(network: &mut Network, model: &Model<'_>) -> Result<usiz
             parts.layers.first().map_or("nothing", Layer::name),
             layers.first().map_or("nothing", Layer::name)
         ));
+    }
+    if let Some(first) = parts.parameters.first_mut() {
+        first.weights.iter_mut().for_each(|weight| *weight /= factor);
     }
     network.fold(count);
     for (parameters, from) in network.parameters_mut().zip(&parts.parameters).take(count) {

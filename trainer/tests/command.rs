@@ -150,7 +150,9 @@ fn missing_and_damaged_data_are_named() {
         .unwrap();
     refused(&["train-labels-idx1-ubyte", "319 labels", "320 images"]);
     std::fs::write(file("train-labels-idx1-ubyte"), [&labels[..327], &[12]].concat()).unwrap();
-    refused(&["train-labels-idx1-ubyte", "label 12 at position 319"]);
+    refused(&["digits", "10 outputs", "13 classes"]);
+    std::fs::write(file("classes.txt"), "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n").unwrap();
+    refused(&["train-labels-idx1-ubyte", "label 12 at position 319", "0 to 9 as in classes.txt"]);
     std::fs::remove_file(file("train-labels-idx1-ubyte")).unwrap();
     refused(&["train-labels-idx1-ubyte", "no such file"]);
 }

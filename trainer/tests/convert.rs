@@ -174,7 +174,10 @@ fn what_was_not_measured_is_said() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("small.tnet"), &**every_kind(&[], None)).unwrap();
     let text = convert(folder.path(), "small.tnet", "f16", "half.tnet");
-    assert!(text.contains("not measured: the model takes 72 values, but an image here has 784 pixels"), "{text}");
+    assert!(
+        text.contains("not measured: the model takes 72 values (9x8x1), but an image here has 784 (28x28x1)"),
+        "{text}"
+    );
     Model::load(&read(folder.path(), "half.tnet")).unwrap();
     let args = ["convert", "small.tnet", "--weights", "f16", "--out", "half.tnet", "--json"];
     let report = json(&succeeds(folder.path(), &args));

@@ -2,8 +2,8 @@
 
 use thumbnet::layer::{Layer, Shape};
 use thumbnet::{AlignedBuf, Backend, Model};
-use thumbnet_trainer::data::mnist;
-use thumbnet_trainer::export::{PIXEL_SCALE, export};
+use thumbnet_trainer::data::{PIXEL_SCALE, mnist};
+use thumbnet_trainer::export::export;
 use thumbnet_trainer::network::Network;
 use thumbnet_trainer::random::RandomState;
 use thumbnet_trainer::recipe::Recipe;
@@ -90,7 +90,7 @@ fn every_backend_gives_the_same_predictions() {
     let predictions = |backend| {
         let model = Model::load(&blob).expect("a valid model").with_backend(backend);
         let mut scratch = AlignedBuf::zeroed(model.scratch_bytes());
-        let class = |index| model.classify(test.image(index), &mut scratch).expect("lengths that fit").class;
+        let class = |index| model.classify(test.example(index), &mut scratch).expect("lengths that fit").class;
         (0..test.len()).map(class).collect::<Vec<_>>()
     };
     let mut all = Backend::available().map(predictions);

@@ -2,7 +2,7 @@
 //! single, its double-precision log being incomplete). Differences of rounding are all that may remain.
 
 use thumbnet::Model;
-use thumbnet_trainer::data::{Images, mnist};
+use thumbnet_trainer::data::{DataSet, mnist};
 use thumbnet_trainer::recipe::Recipe;
 use thumbnet_trainer::train::{Epoch, train};
 use thumbnet_trainer::{batches, evaluate, export};
@@ -13,7 +13,7 @@ type Row = (u32, f64, f64, f64, f64);
 
 const NONE: f64 = f64::NAN;
 
-fn data() -> (Images, Images) {
+fn data() -> (DataSet, DataSet) {
     let folder = mnist::default_folder();
     (mnist::training(&folder).expect("the training images"), mnist::test(&folder).expect("the test images"))
 }

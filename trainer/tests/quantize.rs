@@ -8,14 +8,13 @@ use std::path::Path;
 use thumbnet::blob::{ModelSpec, PackedTensor, Tensors, encode, encoded_len};
 use thumbnet::layer::{Activation, Dense, InputSpec, Layer, Packing, Shape, WeightType};
 use thumbnet::{AlignedBuf, Model};
-use thumbnet_trainer::data::{Images, mnist};
-use thumbnet_trainer::layers::Pass;
+use thumbnet_trainer::data::{DataSet, mnist};
 use thumbnet_trainer::loss::argmax;
 use thumbnet_trainer::recipe::Recipe;
 use thumbnet_trainer::train::{Trained, train};
 use thumbnet_trainer::{batches, evaluate, export, quantize};
 
-fn data() -> (Images, Images) {
+fn data() -> (DataSet, DataSet) {
     let folder = mnist::default_folder();
     (mnist::training(&folder).expect("the training images"), mnist::test(&folder).expect("the test images"))
 }
@@ -24,9 +23,9 @@ fn read(path: impl AsRef<Path>) -> AlignedBuf {
     AlignedBuf::from_bytes(&std::fs::read(path).unwrap())
 }
 
-fn logits(model: &Model<'_>, images: &Images) -> Vec<f32> {
+fn logits(model: &Model<'_>, images: &DataSet) -> Vec<f32> {
     let mut outputs = vec![f32::NAN; images.len() * model.output_len()];
-    batches::logits_batch(model, &images.pixels[..], &mut outputs, batches::cores()).unwrap();
+    batches::logits_batch(model, images.values.as_input(), &mut outputs, batches::cores()).unwrap();
     outputs
 }
 
@@ -86,7 +85,7 @@ fn a_shipped_int8_model_is_what_its_command_makes() {
 }
 
 /// The first training and test images.
-fn data_of_a_few() -> (Images, Images) {
+fn data_of_a_few() -> (DataSet, DataSet) {
     let (mut images, mut test) = data();
     images.truncate(4000);
     test.truncate(1000);
@@ -166,13 +165,13 @@ fn tuned(layers: &str, more: &str) -> (Recipe, Trained) {
 /// The core gives the logits of the training's simulation, but for an activation here and there that lies between two steps.
 fn core_agrees(layers: &str) {
     let (recipe, mut trained) = tuned(layers, "");
-    let file = export::export_trained(&trained, &recipe, &[]).unwrap();
+    let (images, test) = data_of_a_few();
+    let file = export::export_trained(&trained, &recipe, &images).unwrap();
     let model = Model::load(&file).unwrap();
-    let (_, test) = data_of_a_few();
     let found = logits(&model, &test);
     let mut expected = Vec::new();
     for image in 0..test.len() {
-        let mut pixels = vec![0.0; test.rows * test.columns];
+        let mut pixels = vec![0.0; test.size()];
         test.load(&[image], &mut pixels);
         expected.extend_from_slice(trained.network.infer(&pixels));
     }
@@ -238,7 +237,7 @@ fn a_model_is_calibrated_on_what_it_makes_of_the_images() {
     let file = two_layers(1.0, Activation::Relu, Shape::new(28, 28, 1));
     let steps = quantize::calibrate(&Model::load(&file).unwrap(), &images).unwrap();
     let chosen = (0..images.len()).step_by(images.len() / quantize::CALIBRATION_IMAGES);
-    let sums = chosen.map(|index| images.image(index).iter().map(|&pixel| u32::from(pixel)).sum::<u32>());
+    let sums = chosen.map(|index| images.bytes(index).unwrap().iter().map(|&pixel| u32::from(pixel)).sum::<u32>());
     let largest = sums.max().unwrap() as f32 / 255.0;
     assert!((steps.layers[0] * 127.0 / largest - 1.0).abs() < 1e-5, "{steps:?}, expected {}", largest / 127.0);
     assert!((steps.input * 127.0 - 1.0).abs() < 1e-6);

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use thumbnet::{AlignedBuf, Model};
 use thumbnet_protocol::{MAX_FRAME, Request, encode};
-use thumbnet_trainer::data::{Images, mnist};
+use thumbnet_trainer::data::{DataSet, mnist};
 use thumbnet_trainer::device::{Device, Options};
 use thumbnet_trainer::random::RandomState;
 
@@ -63,18 +63,18 @@ pub(crate) fn over_the_uart() -> Result<()> {
     Ok(())
 }
 
-fn images() -> Result<Images> {
+fn images() -> Result<DataSet> {
     let mut images = mnist::test(&command::root().join("data/mnist"))?;
     images.truncate(IMAGES);
     Ok(images)
 }
 
 /// What a model answers on this machine.
-fn expected(name: &str, images: &Images) -> Result<Vec<usize>> {
+fn expected(name: &str, images: &DataSet) -> Result<Vec<usize>> {
     let blob = digits::read_model(name)?;
     let model = Model::load(&blob)?;
     let mut scratch = AlignedBuf::zeroed(model.scratch_bytes());
-    (0..images.len()).map(|index| Ok(model.classify(images.image(index), &mut scratch)?.class)).collect()
+    (0..images.len()).map(|index| Ok(model.classify(images.example(index), &mut scratch)?.class)).collect()
 }
 
 /// The `thumbnet` command, built.
@@ -138,11 +138,11 @@ fn send_garbage(port: u16) -> Result<()> {
 }
 
 /// What the device must refuse, and go on with the model that it has.
-fn refuse(port: u16, images: &Images) -> Result<()> {
+fn refuse(port: u16, images: &DataSet) -> Result<()> {
     let port = format!("tcp:127.0.0.1:{port}");
     let mut device = Device::open(Options { port, baud: 0, timeout: Duration::from_secs(3), attempts: 5 })?;
     let before = device.info()?;
-    let image = images.image(0);
+    let image = images.bytes(0).context("MNIST is bytes")?;
     let class = device.classify(image)?.class;
     let mut damaged = digits::read_model(UPLOADED)?;
     let middle = damaged.len() / 2;

@@ -42,10 +42,10 @@ pub(crate) fn make_file(name: &str, count: usize) -> Result<()> {
     images.truncate(count);
     let mut scratch = AlignedBuf::zeroed(model.scratch_bytes());
     let digits = (0..images.len()).map(|index| {
-        let pixels = images.image(index);
+        let pixels = images.bytes(index).context("MNIST is bytes")?;
         let prediction = model.classify(pixels, &mut scratch)?.class;
         let logits = model.logits(pixels, &mut scratch)?.try_into()?;
-        Ok(Digit { label: images.labels[index], prediction: prediction.try_into()?, logits, pixels })
+        Ok(Digit { label: images.labels[index].try_into()?, prediction: prediction.try_into()?, logits, pixels })
     });
     let digits = digits.collect::<Result<Vec<_>>>()?;
     let path = path(name);

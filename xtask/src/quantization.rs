@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow, ensure};
 use std::fmt::Write as _;
 use thumbnet::Model;
 use thumbnet::layer::Packing;
-use thumbnet_trainer::data::{Images, mnist};
+use thumbnet_trainer::data::{DataSet, mnist};
 use thumbnet_trainer::recipe::{Processor, Quantize, Recipe};
 use thumbnet_trainer::train::{fine_tune, train};
 use thumbnet_trainer::{batches, evaluate, export, quantize};
@@ -53,11 +53,11 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn percent(correct: [f64; 3], test: &Images) -> String {
+fn percent(correct: [f64; 3], test: &DataSet) -> String {
     correct.map(|correct| format!("{:.2} %", 100.0 * correct / test.len() as f64)).join(" | ")
 }
 
-fn measure(name: &str, seed: u32, fine_tuning: Quantize, images: &Images, test: &Images) -> Result<Correct> {
+fn measure(name: &str, seed: u32, fine_tuning: Quantize, images: &DataSet, test: &DataSet) -> Result<Correct> {
     let recipe = Recipe { seed, quantize: None, ..Recipe::find(name)? };
     let refused = |problem: String| anyhow!("{name}: {problem}");
     let correct = |file: &[u8]| -> Result<usize> {
@@ -66,12 +66,12 @@ fn measure(name: &str, seed: u32, fine_tuning: Quantize, images: &Images, test: 
         Ok(evaluate::evaluate(&model, test, batches::cores()).map_err(refused)?.correct)
     };
     let trained = train(&recipe, images, test, &mut ())?;
-    let float = export::export_trained(&trained, &recipe, &[])?;
+    let float = export::export_trained(&trained, &recipe, images)?;
     let model = Model::load(&float).map_err(|e| refused(e.to_string()))?;
     let steps = quantize::calibrate(&model, images).map_err(refused)?;
     let after_training = quantize::quantize(&model, &steps, Packing::Folded).map_err(refused)?;
     let recipe = Recipe { quantize: Some(fine_tuning), ..recipe };
     let tuned = fine_tune(trained, &recipe, fine_tuning, images, test, &mut ())?;
-    let tuned = export::export_trained(&tuned, &recipe, &[])?;
+    let tuned = export::export_trained(&tuned, &recipe, images)?;
     Ok([correct(&float)?, correct(&after_training)?, correct(&tuned)?])
 }

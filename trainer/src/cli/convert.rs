@@ -5,13 +5,13 @@ use serde::Serialize;
 use std::path::PathBuf;
 use thumbnet::layer::WeightType;
 use thumbnet::{AlignedBuf, Model};
-use thumbnet_trainer::data::{Images, mnist};
+use thumbnet_trainer::data::DataSet;
 use thumbnet_trainer::error::{Error, Result};
 use thumbnet_trainer::evaluate::{self, Comparison};
 use thumbnet_trainer::recipe::Processor;
 use thumbnet_trainer::{batches, convert, output, quantize};
 
-/// Store a model's weights in another way, and measure what that costs on the 10,000 test images.
+/// Store a model's weights in another way, and measure what that costs on the test images.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The model file
@@ -112,8 +112,8 @@ fn convert(args: &Args, file: &ModelFile, model: &Model<'_>) -> Result<AlignedBu
 }
 
 /// The training images, which int8 weights cannot do without.
-fn training_images(data: &DataArgs) -> Result<Images> {
-    mnist::training(&data.folder()).map_err(|e| match e {
+fn training_images(data: &DataArgs) -> Result<DataSet> {
+    data.source().and_then(|source| source.training()).map_err(|e| match e {
         missing @ Error::MissingData { .. } => Error::Option(format!(
             "--weights int8 measures the range of each layer's activations on training images, but there are none: {missing}"
         )),
@@ -121,9 +121,9 @@ fn training_images(data: &DataArgs) -> Result<Images> {
     })
 }
 
-/// The test images; in their place the reason why there are none, unless the user named a folder.
-fn test_images(data: &DataArgs) -> Result<std::result::Result<Images, String>> {
-    match mnist::test(&data.folder()) {
+/// The test images; in their place the reason why there are none, unless the user named a path.
+fn test_images(data: &DataArgs) -> Result<std::result::Result<DataSet, String>> {
+    match data.source().and_then(|source| source.test()) {
         Ok(images) => Ok(Ok(images)),
         Err(missing @ Error::MissingData { .. }) if data.data.is_none() => Ok(Err(missing.to_string())),
         Err(e) => Err(e),

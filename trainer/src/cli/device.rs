@@ -7,10 +7,12 @@ use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use thumbnet::layer::InputSpec;
 use thumbnet::{AlignedBuf, Model};
-use thumbnet_trainer::data::{Images, mnist};
+use thumbnet_trainer::data::{DataSet, Values};
 use thumbnet_trainer::device::{Device, DeviceInfo, Options};
 use thumbnet_trainer::error::{Error, Result};
+use thumbnet_trainer::evaluate;
 
 /// Speak to a device that runs a model, over a serial port or TCP.
 #[derive(Debug, clap::Args)]
@@ -122,31 +124,53 @@ struct Report {
 }
 
 fn eval(args: &EvalArgs) -> Result<()> {
-    let mut images = mnist::test(&args.data.folder())?;
+    let mut images = args.data.source()?.test()?;
     images.truncate(args.limit.map_or(usize::MAX, NonZeroUsize::get));
     let file = args.model.as_deref().map(ModelFile::read).transpose()?;
+    let images = as_bytes(images, file.as_ref())?;
     let here = file.as_ref().map(|file| answers_here(file, &images)).transpose()?;
     let mut device = args.port.open()?;
     let info = match &file {
         Some(file) => upload(&mut device, file, args.json)?,
         None => device.info()?,
     };
-    let pixels = images.rows * images.columns;
-    if info.input_len() != pixels {
+    if info.input_len() != images.size() {
         let problem =
-            format!("the model on it takes {} values, but an image here has {pixels} pixels", info.input_len());
+            format!("the model on it takes {} values, but an image here has {}", info.input_len(), images.size());
         return Err(Error::Device { port: args.port.port.clone(), problem });
     }
     let report = measure(&mut device, info, &images, here.as_deref(), args.json)?;
     if args.json { print_json(&report) } else { print(&summary(&report)) }
 }
 
+/// The examples in the bytes that devices are sent, with the numbers of the model's classes if the model is known.
+fn as_bytes(mut images: DataSet, file: Option<&ModelFile>) -> Result<DataSet> {
+    let Some(file) = file else {
+        return match images.values {
+            Values::Bytes(_) => Ok(images),
+            Values::Floats(_) => Err(Error::Option(
+                "--model: the examples are no bytes, which devices are sent, and only the model says what a byte stands for"
+                    .to_owned(),
+            )),
+        };
+    };
+    let model = file.model()?;
+    evaluate::check_shape(&model, &images).map_err(|problem| file.error(problem))?;
+    images.labels = evaluate::labels_for(&model, &images).map_err(|problem| file.error(problem))?;
+    let InputSpec { scale, offset, .. } = *model.input();
+    if let Values::Floats(values) = images.values_for(model.input()).into_owned() {
+        let nearest = |value: &f32| ((value - offset) / scale).round() as u8;
+        images.values = Values::Bytes(values.iter().map(nearest).collect());
+    }
+    Ok(images)
+}
+
 /// What the model answers on this machine.
-fn answers_here(file: &ModelFile, images: &Images) -> Result<Vec<u16>> {
+fn answers_here(file: &ModelFile, images: &DataSet) -> Result<Vec<u16>> {
     let model: Model<'_> = file.model()?;
     let mut scratch = AlignedBuf::zeroed(model.scratch_bytes());
     let answer = |index| {
-        let found = model.classify(images.image(index), &mut scratch).map_err(|e| file.error(e.to_string()))?;
+        let found = model.classify(images.example(index), &mut scratch).map_err(|e| file.error(e.to_string()))?;
         Ok(found.class as u16)
     };
     (0..images.len()).map(answer).collect()
@@ -163,7 +187,7 @@ fn upload(device: &mut Device, file: &ModelFile, quiet: bool) -> Result<DeviceIn
 fn measure(
     device: &mut Device,
     info: DeviceInfo,
-    images: &Images,
+    images: &DataSet,
     here: Option<&[u16]>,
     quiet: bool,
 ) -> Result<Report> {
@@ -171,8 +195,9 @@ fn measure(
     let start = Instant::now();
     let (mut answers, mut correct, mut requests) = (Vec::with_capacity(images.len()), 0, 0);
     for (index, label) in images.labels.iter().enumerate() {
-        let found = device.classify(images.image(index)).inspect_err(|_| bar.abandon())?;
-        correct += usize::from(found.class == u16::from(*label));
+        let found =
+            device.classify(images.bytes(index).expect("bytes as made above")).inspect_err(|_| bar.abandon())?;
+        correct += usize::from(found.class == *label);
         requests = found.requests;
         answers.push(found.class);
         bar.set_message(format!("accuracy {:.2} %", 100.0 * correct as f64 / answers.len() as f64));

@@ -1,20 +1,22 @@
 //! `thumbnet eval`.
 
-use super::{DataArgs, ModelFile, backend, labels, print, print_json};
+use super::{DataArgs, ModelFile, Part, backend, labels, print, print_json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use thumbnet_trainer::data::mnist;
 use thumbnet_trainer::error::Result;
 use thumbnet_trainer::evaluate::{self, Evaluation};
 use thumbnet_trainer::{batches, output, plot};
 
-/// Run a model over the 10,000 test images: accuracy, mean loss, accuracy per class, confusion matrix.
+/// Run a model over the test images: accuracy, mean loss, accuracy per class, confusion matrix.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The model file
     model: PathBuf,
     #[command(flatten)]
     data: DataArgs,
+    /// Which of the examples
+    #[arg(long, value_name = "PART", default_value = "test")]
+    part: Part,
     /// Run on this backend of the core, instead of the fastest
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
@@ -32,7 +34,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<()> {
     let file = ModelFile::read(&args.model)?;
     let model = file.model()?.with_backend(backend(args.backend.as_deref())?);
-    let test = mnist::test(&args.data.folder())?;
+    let test = args.part.read(&args.data)?;
     let evaluation = evaluate::evaluate(&model, &test, args.threads.unwrap_or_else(batches::cores))
         .map_err(|problem| file.error(problem))?;
     let labels = labels(&model);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod convert;
+mod data;
 mod device;
 mod eval;
 mod inspect;
@@ -12,9 +13,9 @@ mod train;
 use clap::{Parser, Subcommand};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use thumbnet::layer::{Packing, WeightType};
+use thumbnet::layer::{Packing, Shape, WeightType};
 use thumbnet::{AlignedBuf, Backend, Model};
-use thumbnet_trainer::data::mnist;
+use thumbnet_trainer::data::{DataSet, Options, Source, mnist};
 use thumbnet_trainer::error::{Error, Result};
 
 /// Trains digit classifiers for the thumbnet core and looks at what it exported.
@@ -29,6 +30,7 @@ struct Cli {
 enum Command {
     Train(train::Args),
     Recipes,
+    Data(data::Args),
     Eval(eval::Args),
     Predict(predict::Args),
     Inspect(inspect::Args),
@@ -42,6 +44,7 @@ pub(crate) fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Train(args) => train::run(&args),
         Command::Recipes => recipes::run(),
+        Command::Data(args) => data::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Inspect(args) => inspect::run(&args),
@@ -54,15 +57,67 @@ pub(crate) fn run() -> Result<()> {
 /// Where the data set is.
 #[derive(Debug, clap::Args)]
 struct DataArgs {
-    /// Folder with the four MNIST files, gzipped or not [default: data/mnist]
-    #[arg(long, value_name = "DIR")]
+    /// A folder with the four MNIST files, a folder of pictures for each class, a .npz or a CSV file [default: data/mnist]
+    #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    options: DataOptions,
+}
+
+/// What the data does not say by itself.
+#[derive(Debug, clap::Args)]
+struct DataOptions {
+    /// Take rows of numbers as examples of this shape (height, width, channels), or bring pictures to it
+    #[arg(long, value_name = "HxW[xC]", value_parser = parse_shape)]
+    shape: Option<Shape>,
+    /// The column of a CSV file with the labels, by name or number [default: label, class, target, y, or else the last]
+    #[arg(long, value_name = "COLUMN")]
+    label: Option<String>,
 }
 
 impl DataArgs {
-    fn folder(&self) -> PathBuf {
-        self.data.clone().unwrap_or_else(mnist::default_folder)
+    fn source(&self) -> Result<Source> {
+        self.options.open(&self.data.clone().unwrap_or_else(mnist::default_folder))
     }
+}
+
+impl DataOptions {
+    fn open(&self, path: &Path) -> Result<Source> {
+        Source::open(path, Options { shape: self.shape, label: self.label.clone() })
+    }
+}
+
+/// Which examples of a data set.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Part {
+    /// Those to test on; every fifth of each class if the data has no test part
+    Test,
+    /// Those to train on
+    Training,
+    /// All of them: for a file that has nothing else
+    All,
+}
+
+impl Part {
+    fn read(self, data: &DataArgs) -> Result<DataSet> {
+        let source = data.source()?;
+        match self {
+            Part::Test => source.test(),
+            Part::Training => source.training(),
+            Part::All => source.all(),
+        }
+    }
+}
+
+fn parse_shape(text: &str) -> std::result::Result<Shape, String> {
+    let sizes: Option<Vec<u16>> = text.split('x').map(|size| size.parse().ok()).collect();
+    let shape = match sizes.as_deref() {
+        Some(&[height, width]) => Shape::new(height, width, 1),
+        Some(&[height, width, channels]) => Shape::new(height, width, channels),
+        _ => Shape::new(0, 0, 0),
+    };
+    let problem = "expected height, width and, unless it is 1, the number of channels, as in 28x28 or 1x128x3";
+    shape.elements().map(|_| shape).ok_or_else(|| problem.to_owned())
 }
 
 /// A model file in memory.

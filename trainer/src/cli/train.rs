@@ -5,16 +5,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::time::Instant;
 use thumbnet_trainer::checkpoint::Checkpoint;
-use thumbnet_trainer::data::{Images, mnist};
+use thumbnet_trainer::data::{DataSet, Parts};
 use thumbnet_trainer::error::Result;
 use thumbnet_trainer::recipe::{self, Recipe};
 use thumbnet_trainer::train::{Epoch, Observer, Progress, train};
 use thumbnet_trainer::{batches, evaluate, export, log, output, plot};
 
-/// The names of the classes in an exported model.
-const LABELS: [&str; mnist::CLASSES] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-
-/// Train a network and export it, then measure the exported file on the 10,000 test images.
+/// Train a network and export it, then measure the exported file on the test images.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A built-in recipe (see `thumbnet recipes`) or a TOML file
@@ -54,8 +51,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for path in [Some(&out), args.log.as_ref(), args.plot.as_ref()].into_iter().flatten() {
         output::check_writable(path)?;
     }
-    let folder = args.data.folder();
-    let (images, test) = (mnist::training(&folder)?, mnist::test(&folder)?);
+    let Parts { training: images, test, .. } = args.data.source()?.parts()?;
 
     let mut display = Display::new(&recipe, &images, args.quiet);
     let trained = train(&recipe, &images, &test, &mut display)?;
@@ -67,12 +63,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.plot {
         output::replace(path, plot::training(&args.recipe, &trained.history).as_bytes())?;
     }
-    output::replace(&out, &export::export_trained(&trained, &recipe, &LABELS)?)?;
+    output::replace(&out, &export::export_trained(&trained, &recipe, &images)?)?;
     report(&ModelFile::read(&out)?, &test)
 }
 
 /// Measures the file as it now lies on the disk.
-fn report(file: &ModelFile, test: &Images) -> Result<()> {
+fn report(file: &ModelFile, test: &DataSet) -> Result<()> {
     let model = file.model()?;
     let evaluation = evaluate::evaluate(&model, test, batches::cores()).map_err(|problem| file.error(problem))?;
     let parameters = model.layers().map(|layer| layer.parameters).sum();
@@ -105,7 +101,7 @@ struct Display {
 }
 
 impl Display {
-    fn new(recipe: &Recipe, images: &Images, quiet: bool) -> Self {
+    fn new(recipe: &Recipe, images: &DataSet, quiet: bool) -> Self {
         let count = recipe.images.unwrap_or(usize::MAX).min(images.len());
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(count as u64) };
         let style = ProgressStyle::with_template("epoch {prefix} {wide_bar:.cyan/blue} {pos}/{len} {msg}");

@@ -1,35 +1,26 @@
 //! The IDX format of the MNIST files: a magic number, the dimensions, the bytes; gzipped or not.
 //! Source: "THE MNIST DATABASE", section FILE FORMATS (Y. LeCun, C. Cortes, C. Burges).
 
+use super::unpack;
 use crate::error::{Error, Result};
-use std::io::Read as _;
 use std::path::Path;
 
 /// An array of bytes with its dimensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Array {
+pub(super) struct Array {
     /// The dimensions, outermost first; there are as many as the reader was asked for.
-    pub dimensions: Vec<usize>,
+    pub(super) dimensions: Vec<usize>,
     /// The values, row-major.
-    pub values: Vec<u8>,
+    pub(super) values: Vec<u8>,
 }
 
-/// Reads an IDX file of bytes with `dimensions` dimensions: 3 for images, 1 for labels. Gzipped files are recognised
-/// by their first bytes, whatever their name.
+/// Reads an IDX file of bytes with `dimensions` dimensions: 3 for images, 1 for labels; gzipped or not.
 ///
 /// # Errors
 /// [`Error::Read`] if the file cannot be read, [`Error::Contents`] if it is not such an IDX file or has another length
 /// than its header says.
-pub fn read(path: &Path, dimensions: usize) -> Result<Array> {
-    let bytes = std::fs::read(path).map_err(Error::read(path))?;
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return parse(&bytes, dimensions).map_err(|problem| Error::contents(path, problem));
-    }
-    let mut unpacked = Vec::new();
-    flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut unpacked).map_err(|e| {
-        Error::contents(path, format!("damaged or truncated gzip file ({e}) after {} unpacked bytes", unpacked.len()))
-    })?;
-    parse(&unpacked, dimensions).map_err(|problem| Error::contents(path, problem))
+pub(super) fn read(path: &Path, dimensions: usize) -> Result<Array> {
+    parse(&unpack::read(path)?, dimensions).map_err(|problem| Error::contents(path, problem))
 }
 
 /// Bytes 0-1 are zero, byte 2 is the type (8 = unsigned byte), byte 3 the number of dimensions.

@@ -1,6 +1,6 @@
-//! The MNIST data set in its four IDX files.
+//! Data sets in the four IDX files of MNIST: MNIST itself, Fashion-MNIST, EMNIST and others.
 
-use super::{Images, idx};
+use super::{DataSet, idx, source};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 pub const FILES: [&str; 4] =
     ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
 
-/// The number of classes: the digits 0 to 9.
-pub const CLASSES: usize = 10;
+/// An optional file beside them with the names of the classes, one a line. Without it the classes are called 0, 1, 2, ….
+pub const CLASS_NAMES: &str = "classes.txt";
 
-/// Reads the 60,000 training images from `folder`.
+/// Reads the training images from `folder`, 60,000 in MNIST.
 ///
 /// # Errors
 /// If the folder or a file is missing, damaged, or does not fit the other one.
-pub fn training(folder: &Path) -> Result<Images> {
+pub fn training(folder: &Path) -> Result<DataSet> {
     read(folder, FILES[0], FILES[1])
 }
 
-/// Reads the 10,000 test images from `folder`. Errors as for [`training`].
-pub fn test(folder: &Path) -> Result<Images> {
+/// Reads the test images from `folder`, 10,000 in MNIST. Errors as for [`training`].
+pub fn test(folder: &Path) -> Result<DataSet> {
     read(folder, FILES[2], FILES[3])
 }
 
@@ -32,24 +32,50 @@ pub fn default_folder() -> PathBuf {
     if !here.is_dir() && repository.is_dir() { repository } else { here }
 }
 
-fn read(folder: &Path, images: &str, labels: &str) -> Result<Images> {
+/// Whether one of the four files is in `folder`.
+pub(super) fn is_in(folder: &Path) -> bool {
+    FILES.iter().any(|name| find(folder, name).is_ok())
+}
+
+fn read(folder: &Path, images: &str, labels: &str) -> Result<DataSet> {
     let (images_path, labels_path) = (find(folder, images)?, find(folder, labels)?);
     let images = idx::read(&images_path, 3)?;
-    let labels = idx::read(&labels_path, 1)?;
+    let labels = idx::read(&labels_path, 1)?.values;
     let count = images.dimensions[0];
-    if labels.values.len() != count {
-        let problem = format!("{} labels, but {} holds {count} images", labels.values.len(), images_path.display());
+    if labels.len() != count {
+        let problem = format!("{} labels, but {} holds {count} images", labels.len(), images_path.display());
         return Err(Error::contents(&labels_path, problem));
     }
     if count == 0 {
         return Err(Error::contents(&images_path, "no images"));
     }
-    if let Some(position) = labels.values.iter().position(|&label| usize::from(label) >= CLASSES) {
-        let problem = format!("label {} at position {position}, expected 0 to 9", labels.values[position]);
+    let shape = source::shape([images.dimensions[1], images.dimensions[2], 1])
+        .map_err(|problem| Error::contents(&images_path, problem))?;
+    let classes = class_names(folder, &labels)?;
+    if let Some(position) = labels.iter().position(|&label| usize::from(label) >= classes.len()) {
+        let (label, last) = (labels[position], classes.len() - 1);
+        let problem = format!("label {label} at position {position}, expected 0 to {last} as in {CLASS_NAMES}");
         return Err(Error::contents(&labels_path, problem));
     }
-    let (rows, columns) = (images.dimensions[1], images.dimensions[2]);
-    Ok(Images { pixels: images.values, labels: labels.values, rows, columns })
+    Ok(DataSet::of_pixels(images.values, labels.into_iter().map(u16::from).collect(), shape, classes))
+}
+
+/// The names in [`CLASS_NAMES`], or the numbers up to the largest label of both parts.
+fn class_names(folder: &Path, labels: &[u8]) -> Result<Vec<String>> {
+    let path = folder.join(CLASS_NAMES);
+    if path.is_file() {
+        let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
+        let names: Vec<String> =
+            text.lines().map(|line| line.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+        if names.len() < 2 {
+            return Err(Error::contents(&path, format!("{} names, expected one a line, at least 2", names.len())));
+        }
+        return Ok(names);
+    }
+    // The other part need not be there, nor be right; but a class that is only in it counts.
+    let parts = [FILES[1], FILES[3]].map(|name| find(folder, name).and_then(|path| idx::read(&path, 1)));
+    let all = parts.iter().flatten().flat_map(|part| &part.values).chain(labels);
+    Ok((0..=all.copied().max().unwrap_or(0)).map(|class| class.to_string()).collect())
 }
 
 fn find(folder: &Path, name: &str) -> Result<PathBuf> {

@@ -1,6 +1,6 @@
 //! Every layer's gradients against central differences of the loss, in whole networks.
 
-use super::Pass;
+use super::{Parameters, Pass};
 use crate::loss::{Loss, LossQuirks};
 use crate::network::Network;
 use crate::random::RandomState;
@@ -10,10 +10,10 @@ use thumbnet::layer::Shape;
 const CLASSES: usize = 3;
 const ROWS: usize = 5;
 
-/// A network made of `layers` (TOML) and a dense layer to the classes, on `height` x `width` images.
-fn network(layers: &str, height: u16, width: u16) -> (Network, Vec<f32>, Vec<u8>) {
+/// A network made of `more` keys of a recipe, `layers` (TOML) and a dense layer to the classes, on `height` x `width` images.
+fn network(more: &str, layers: &str, height: u16, width: u16) -> (Network, Vec<f32>, Vec<u16>) {
     let text = format!(
-        "description = \"test\"\nseed = 1\nepochs = 1\nbatch = 1\nlearning_rate = 1.0\nloss = \"cross-entropy\"\n{layers}
+        "description = \"test\"\nseed = 1\nepochs = 1\nbatch = 1\nlearning_rate = 1.0\nloss = \"cross-entropy\"\n{more}\n{layers}
          [[layers]]\ntype = \"dense\"\noutputs = {CLASSES}\ninit = \"glorot-uniform\"\n"
     );
     let recipe = Recipe::parse("test", &text).expect("a valid recipe");
@@ -25,11 +25,11 @@ fn network(layers: &str, height: u16, width: u16) -> (Network, Vec<f32>, Vec<u8>
     }
     let count = ROWS * usize::from(height) * usize::from(width);
     let inputs = (0..count).map(|_| if rng.randint2() == 1 { rng.random_sample() as f32 } else { 0.0 }).collect();
-    (network, inputs, (0..ROWS).map(|row| (row % CLASSES) as u8).collect())
+    (network, inputs, (0..ROWS).map(|row| (row % CLASSES) as u16).collect())
 }
 
 /// The summed loss, with dropout masks that are the same in every call; and, if asked, the gradients.
-fn loss(network: &mut Network, inputs: &[f32], labels: &[u8], loss: Loss, backward: bool) -> f64 {
+fn loss(network: &mut Network, inputs: &[f32], labels: &[u16], loss: Loss, backward: bool) -> f64 {
     let (shared, replicas) = network.split();
     let replica = &mut replicas[0];
     replica.input_mut(ROWS).copy_from_slice(inputs);
@@ -51,8 +51,12 @@ fn parameter(network: &mut Network, layer: usize, index: usize) -> &mut f32 {
 
 /// Moves parameters one by one and compares the slope of the loss with the gradient.
 fn check(layers: &str, height: u16, width: u16) {
+    check_with("", layers, height, width);
+}
+
+fn check_with(more: &str, layers: &str, height: u16, width: u16) {
     for kind in [Loss::CrossEntropy, Loss::SquaredError] {
-        let (mut network, inputs, labels) = network(layers, height, width);
+        let (mut network, inputs, labels) = network(more, layers, height, width);
         loss(&mut network, &inputs, &labels, kind, true);
         let count = network.parameters_mut().count();
         for layer in 0..count {
@@ -65,8 +69,10 @@ fn check(layers: &str, height: u16, width: u16) {
                 let mut moved = |by: f32| {
                     let before = *parameter(&mut network, layer, index);
                     *parameter(&mut network, layer, index) = before + by;
+                    network.parameters_mut().for_each(Parameters::refresh);
                     let found = loss(&mut network, &inputs, &labels, kind, false);
                     *parameter(&mut network, layer, index) = before;
+                    network.parameters_mut().for_each(Parameters::refresh);
                     found
                 };
                 let numeric = (moved(step) - moved(-step)) / (2.0 * f64::from(step));
@@ -134,4 +140,13 @@ fn max_pooling_with_and_without_overlap() {
     let first = conv(2, "[2, 2]", "activation = \"tanh\"");
     check(&format!("{first}[[layers]]\ntype = \"max-pool2d\"\nkernel = [2, 2]\n"), 6, 7);
     check(&format!("{first}[[layers]]\ntype = \"max-pool2d\"\nkernel = [3, 2]\nstride = [1, 2]\n"), 6, 7);
+}
+
+/// Batch normalisation behind a dense layer and behind a convolution, whose gradients pass through the mean and the variance.
+#[test]
+fn batch_normalisation() {
+    let normalised = "batch_norm = true\nactivation = \"tanh\"";
+    let dense = format!("[[layers]]\ntype = \"dense\"\noutputs = 4\n{normalised}\ninit = \"glorot-uniform\"\n");
+    check_with("micro_batch = 5", &format!("{dense}{dense}"), 3, 4);
+    check_with("micro_batch = 5", &format!("{}{}", conv(2, "[3, 3]", normalised), conv(3, "[2, 2]", normalised)), 5, 6);
 }

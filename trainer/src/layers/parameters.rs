@@ -1,8 +1,10 @@
 //! What a layer learns, and the gradients that it learns from.
 
 use crate::elementwise;
+use crate::kernels::conv2d::{Geometry, Prepared};
 use crate::random::RandomState;
 use crate::recipe::Init;
+use std::sync::Arc;
 
 /// The parameters of one layer.
 #[derive(Clone, Debug)]
@@ -18,6 +20,7 @@ pub struct Parameters {
     /// The number of sums that the weights make.
     pub outputs: usize,
     rounded: Option<Rounded>,
+    prepared: Option<(Arc<Geometry>, Prepared)>,
 }
 
 /// What weights that are rounded to int8 are rounded from.
@@ -38,7 +41,7 @@ impl Parameters {
 
     /// These weights and biases.
     pub fn of(weights: Vec<f32>, bias: Vec<f32>, outputs: usize) -> Self {
-        Parameters { weights, bias, running: Vec::new(), outputs, rounded: None }
+        Parameters { weights, bias, running: Vec::new(), outputs, rounded: None, prepared: None }
     }
 
     /// From now on `weights` are rounded to int8, while what they are rounded from descends.
@@ -58,10 +61,29 @@ impl Parameters {
         self.rounded.as_ref().map_or(&self.weights, |rounded| &rounded.weights)
     }
 
-    /// Rounds the weights anew, if they are to be rounded.
+    /// From now on the weights are also there as a convolution's loops want them; `input_gradient` says whether that for its
+    /// input is wanted.
+    pub(crate) fn prepare_for(&mut self, geometry: Arc<Geometry>, input_gradient: bool) {
+        let prepared = Prepared::new(&geometry, input_gradient);
+        self.prepared = Some((geometry, prepared));
+        self.refresh();
+    }
+
+    /// The weights as a convolution's loops want them.
+    ///
+    /// # Panics
+    /// If they are not those of a convolution.
+    pub(super) fn prepared(&self) -> &Prepared {
+        &self.prepared.as_ref().expect("the weights of a convolution").1
+    }
+
+    /// Makes anew what is made of the weights: due after every change to them.
     pub fn refresh(&mut self) {
         if let Some(rounded) = &mut self.rounded {
             elementwise::round_weights(&rounded.weights, &mut rounded.steps, &mut self.weights);
+        }
+        if let Some((geometry, prepared)) = &mut self.prepared {
+            prepared.prepare(geometry, &self.weights);
         }
     }
 
