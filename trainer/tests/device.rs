@@ -143,6 +143,35 @@ fn a_model_arrives_in_order_and_is_compared() {
     fails(folder.path(), &eval, &["broken.tnet", "not a usable model"]);
 }
 
+/// Devices are sent bytes: of other numbers, where each lies in the range that the model was trained on.
+#[test]
+fn numbers_are_sent_as_bytes() {
+    let folder = workspace();
+    let line = |index: usize| {
+        format!("{},{},{}\n", [-2.0, 8.0][index % 2], [0.5, -2.0][index % 2], ["low", "high"][index % 2])
+    };
+    std::fs::write(folder.path().join("numbers.csv"), (0..20).map(line).collect::<String>()).unwrap();
+    let recipe =
+        "description = \"test\"\nseed = 1\nepochs = 9\nbatch = 4\nlearning_rate = 0.1\nloss = \"cross-entropy\"
+        [[layers]]\ntype = \"dense\"\noutputs = 2\ninit = \"he-normal\"";
+    std::fs::write(folder.path().join("mine.toml"), recipe).unwrap();
+    succeeds(folder.path(), &["train", "mine.toml", "--data", "numbers.csv", "--quiet"]);
+    let port = device(|request| {
+        let answer = match request.command {
+            Command::Classify { input: [0, 64] } => Reply::Classified { class: 1, outputs: Floats::new(&[]) },
+            Command::Classify { input: [255, 0] } => Reply::Classified { class: 0, outputs: Floats::new(&[]) },
+            Command::Classify { input } => panic!("sent {input:?}"),
+            Command::Info | Command::UseUpload => Reply::Info(Info { shape: [1, 2, 1], outputs: 2, ..INFO }),
+            other => reply(other, &[]),
+        };
+        vec![frame(request.number, answer)]
+    });
+    let eval = ["device", "eval", "--port", &port, "--data", "numbers.csv", "--json"];
+    fails(folder.path(), &eval, &["--model", "bytes"]);
+    let report = json(&succeeds(folder.path(), &[&eval[..], &["--model", "mine.tnet"]].concat()));
+    assert_eq!((&report["correct"], &report["images"], &report["unlike_desktop"]), (&4.into(), &4.into(), &0.into()));
+}
+
 #[test]
 fn a_device_is_described() {
     let folder = workspace();
@@ -172,7 +201,7 @@ fn devices_that_do_not_do_it_are_named() {
         device(move |request| vec![frame(request.number, Reply::Info(change(INFO)))])
     };
     eval(&info(|info| Info { protocol: 9, ..info }), &["version 9 of the protocol, expected 1"]);
-    eval(&info(|info| Info { shape: [5, 5, 3], ..info }), &["takes 75 values", "784 pixels"]);
+    eval(&info(|info| Info { shape: [5, 5, 3], ..info }), &["takes 75 values", "an image here has 784"]);
     eval(&info(|info| info), &["an answer of the wrong kind"]);
     let refusing = device(|request| {
         let refusal = Refusal::TooLarge { what: "bytes of memory", needed: 10, available: 9 };

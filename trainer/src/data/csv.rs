@@ -45,11 +45,13 @@ struct Table {
 }
 
 fn parse(text: &[u8], label: Option<&str>, expected: Option<usize>) -> std::result::Result<Table, String> {
+    let not_text = |e: std::str::Utf8Error| format!("not a CSV file: byte {} is not UTF-8 text", e.valid_up_to());
+    let text = std::str::from_utf8(text).map_err(not_text)?.trim_start_matches('\u{feff}').as_bytes();
     let mut reader = ReaderBuilder::new();
     let reader = reader.has_headers(false).flexible(true).trim(::csv::Trim::All).delimiter(delimiter(text));
     let mut table = Table { width: 0, values: Vec::new(), labels: Vec::new() };
     let mut record = StringRecord::new();
-    let mut reader = reader.from_reader(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text));
+    let mut reader = reader.from_reader(text);
     let mut columns = None;
     while reader.read_record(&mut record).map_err(|e| format!("not a CSV file: {e}"))? {
         let line = record.position().map_or(0, ::csv::Position::line);

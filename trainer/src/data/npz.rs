@@ -124,11 +124,11 @@ fn examples(
     if !matches!(labels.shape[..], [n] | [n, 1] if n == count) {
         return problem(1, format!("the shape {:?}, expected [{count}] as there are {count} examples", labels.shape));
     }
-    if let Values::Floats(values) = &values.values {
-        if let Some(position) = values.iter().position(|value| !value.is_finite()) {
-            let example = position / (values.len() / count).max(1);
-            return problem(0, format!("{} in example {example}, expected finite numbers", values[position]));
-        }
+    if let Values::Floats(values) = &values.values
+        && let Some(position) = values.iter().position(|value| !value.is_finite())
+    {
+        let example = position / (values.len() / count).max(1);
+        return problem(0, format!("{} in example {example}, expected finite numbers", values[position]));
     }
     match class_numbers(&labels.values) {
         Ok(labels) => Ok((Layout { shape: asked.unwrap_or(natural), values: values.values }, labels)),

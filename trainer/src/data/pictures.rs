@@ -16,10 +16,19 @@ const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "bmp", "pgm", "ppm", "pnm",
 /// A file and the number of its class.
 type Labelled = (PathBuf, u16);
 
+/// What is in a folder of pictures.
+struct List {
+    /// Those to train on.
+    training: Vec<Labelled>,
+    /// Those to test on, if they are apart.
+    test: Option<Vec<Labelled>>,
+    classes: Vec<String>,
+}
+
 /// Reads `CLASS/PICTURE`, or `train/CLASS/PICTURE` and `test/CLASS/PICTURE`, in the order of the classes and of the names. All pictures are
 /// grey, or all are RGB; they have one size, or are brought to `asked`.
 pub(super) fn read(folder: &Path, asked: Option<Shape>) -> Result<Found> {
-    let (mut files, test, classes) = list(folder)?;
+    let List { training: mut files, test, classes } = list(folder)?;
     let test_from = test.as_ref().map(|_| files.len());
     files.extend(test.unwrap_or_default());
     let pictures: Vec<Result<Picture>> = files.par_iter().map(|(path, _)| Picture::read(path, asked)).collect();
@@ -61,16 +70,15 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The files to train on, those to test on if they are apart, and the names of the classes.
-fn list(folder: &Path) -> Result<(Vec<Labelled>, Option<Vec<Labelled>>, Vec<String>)> {
+fn list(folder: &Path) -> Result<List> {
     let [training, test] = ["train", "test"].map(|part| folder.join(part));
     if !training.is_dir() {
         let classes = class_names(folder)?;
-        return Ok((files(folder, &classes)?, None, classes));
+        return Ok(List { training: files(folder, &classes)?, test: None, classes });
     }
     let classes = class_names(&training)?;
-    let apart = if test.is_dir() { Some(files(&test, &classes)?) } else { None };
-    Ok((files(&training, &classes)?, apart, classes))
+    let test = if test.is_dir() { Some(files(&test, &classes)?) } else { None };
+    Ok(List { training: files(&training, &classes)?, test, classes })
 }
 
 fn class_names(folder: &Path) -> Result<Vec<String>> {

@@ -266,9 +266,14 @@ fn of_numbers(training: &DataSet) -> (InputSpec, f32) {
         Values::Bytes(bytes) => ((1.0, 0.0), mean(bytes.iter().map(|&byte| f64::from(byte).powi(2)))),
         Values::Floats(values) => (range_in_bytes(values), mean(values.iter().map(|&value| f64::from(value).powi(2)))),
     };
-    // So that training sees values whose root mean square is between 0.7 and 1.4.
-    let exponent = if square > 0.0 { -(square.log2() / 2.0).round().clamp(-100.0, 100.0) } else { 0.0 };
-    (InputSpec { scale, offset, ..training.input }, exponent.exp2() as f32)
+    (InputSpec { scale, offset, ..training.input }, factor(square.sqrt()))
+}
+
+/// The factor for values of this root mean square: 1 for those that learning rates are made for, such as grey levels between 0
+/// and 1 or standardised values; otherwise the power of two that makes it one between 0.7 and 1.4.
+fn factor(root_mean_square: f64) -> f32 {
+    let usual = root_mean_square == 0.0 || (1.0 / 16.0..=2.0).contains(&root_mean_square);
+    if usual { 1.0 } else { (-root_mean_square.log2().round().clamp(-100.0, 100.0)).exp2() as f32 }
 }
 
 /// The scale and the offset with which the bytes span the range of the values: for devices that measure in bytes, and for
@@ -327,6 +332,15 @@ mod tests {
             let data = assemble(found(Values::Floats(values.to_vec()), &[0])).training;
             assert!(data.input.scale.is_normal() && data.input.offset.is_finite(), "{values:?}: {data:?}");
             assert!(data.factor.is_finite() && data.factor > 0.0, "{values:?}: {data:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_large_nor_small_stays() {
+        for (root_mean_square, expected) in
+            [(0.0, 1.0), (0.33, 1.0), (1.9, 1.0), (2.1, 0.5), (7.7, 0.125), (0.06, 16.0)]
+        {
+            assert_eq!(factor(root_mean_square), expected, "{root_mean_square}");
         }
     }
 
