@@ -3,6 +3,7 @@
 //! A [`recipe::Recipe`] describes a network and its training; [`train::train`] follows it on the images that [`data`]
 //! reads. Everything that the `thumbnet` command does can be done from here, without a terminal.
 
+pub mod augment;
 pub mod batches;
 pub mod checkpoint;
 pub mod convert;
