@@ -1,5 +1,6 @@
 //! Recipes: a network and how it is trained, as a TOML file that people can read, copy and edit.
 
+use crate::augment::Augment;
 use crate::error::{Error, Result};
 use crate::loss::{Loss, LossQuirks};
 use crate::optimizer::{Regularize, Rule};
@@ -121,6 +122,9 @@ pub struct Recipe {
     /// Trains on with int8 arithmetic, and exports an int8 model. Without it the model is f32, which `thumbnet convert` can
     /// make int8 as well, at a slightly larger loss of accuracy.
     pub quantize: Option<Quantize>,
+    /// Changes every image anew before it is learned from.
+    #[serde(default)]
+    pub augment: Augment,
     /// Learns from a larger model, too.
     pub distill: Option<Distill>,
     /// Deviations from the textbook, named, so that a notebook can be followed exactly.
@@ -471,6 +475,7 @@ impl Recipe {
                 .then(|| format!("warm_up = {} must not be negative", self.warm_up)),
             (self.patience.is_some() && self.validation == 0.0)
                 .then(|| "patience needs images to validate on: set validation, the part of them".to_owned()),
+            self.augment.check().err(),
             self.distill.as_ref().and_then(Distill::problem),
             (self.distill.is_some() && self.loss != Loss::CrossEntropy)
                 .then(|| "distill is for the loss cross-entropy only".to_owned()),

@@ -1,5 +1,6 @@
 //! The training loop: epochs, batches, updates, and what it reports on the way.
 
+use crate::augment::{self, Augmenter};
 use crate::checkpoint::{self, Checkpoint, Weights};
 use crate::data::DataSet;
 use crate::distill::Teacher;
@@ -195,6 +196,7 @@ struct Worker {
     /// What the teacher says of the images.
     targets: Vec<f32>,
     tally: Tally,
+    augmenter: Option<Augmenter>,
 }
 
 impl<'a> Training<'a> {
@@ -223,6 +225,8 @@ impl<'a> Training<'a> {
             return Err(recipe.error(format!("batch = {} with drop_last, but there are {found} images", recipe.batch)));
         }
         let slice = trained.network.slice_rows();
+        let augment = recipe.augment;
+        let augmenter = Augmenter::new(augment, images.input.shape).map_err(|problem| recipe.error(problem))?;
         if recipe.quirks.update_per_image && recipe.batch > slice {
             return Err(recipe.error(format!("update_per_image takes batches of at most {slice} images here")));
         }
@@ -238,7 +242,7 @@ impl<'a> Training<'a> {
             best: None,
             waited: 0,
             epochs: 0,
-            workers: Vec::new(),
+            workers: vec![Worker { augmenter: (!augment.is_off()).then_some(augmenter), ..Worker::default() }],
             teacher: None,
         };
         training.start_phase();
@@ -340,7 +344,7 @@ impl<'a> Training<'a> {
         self.best = None;
         (self.waited, self.epochs) = (0, 0);
         let (_, replicas) = self.trained.network.split();
-        self.workers = vec![Worker::default(); replicas.len()];
+        self.workers.resize(replicas.len(), self.workers[0].clone());
     }
 
     /// Trains until there were as many epochs as there are rates for, or until they do not help any more. The network then has
@@ -482,10 +486,15 @@ impl<'a> Training<'a> {
         tally
     }
 
+    fn lesson(&self) -> Lesson<'a> {
+        let epoch = self.trained.history.len() as u32;
+        Lesson { recipe: self.recipe, images: self.images, teacher: self.teacher, epoch }
+    }
+
     /// Adds up the gradients of a batch, one slice after the other, as numpy would draw for all of it.
     fn learn_in_turn(&mut self, indices: &[usize]) -> (Tally, usize) {
         let rows = self.trained.network.slice_rows();
-        let lesson = Lesson { recipe: self.recipe, images: self.images, teacher: self.teacher.as_ref() };
+        let lesson = self.lesson();
         let (shared, replicas) = self.trained.network.split();
         let (replica, worker) = (&mut replicas[0], &mut self.workers[0]);
         let mut tally = Tally::default();
@@ -499,7 +508,7 @@ impl<'a> Training<'a> {
     /// Adds up the gradients of a batch's micro batches, each in its own replica; gives how many there were.
     fn learn_side_by_side(&mut self, indices: &[usize]) -> (Tally, usize) {
         let rows = self.trained.network.slice_rows();
-        let lesson = Lesson { recipe: self.recipe, images: self.images, teacher: self.teacher.as_ref() };
+        let lesson = self.lesson();
         let (seed, update) = (self.recipe.seed, self.trained.updates);
         let (shared, replicas) = self.trained.network.split();
         let count = indices.len().div_ceil(rows);
@@ -519,7 +528,9 @@ impl<'a> Training<'a> {
 struct Lesson<'a> {
     recipe: &'a Recipe,
     images: &'a DataSet,
-    teacher: Option<&'a Teacher<'a>>,
+    teacher: Option<Teacher<'a>>,
+    /// How many epochs there were.
+    epoch: u32,
 }
 
 impl Lesson<'_> {
@@ -536,6 +547,12 @@ impl Lesson<'_> {
         worker.labels.clear();
         worker.labels.extend(slice.iter().map(|&index| self.images.labels[index]));
         replica.load(self.images, slice);
+        if let Some(augmenter) = &mut worker.augmenter {
+            let images = replica.input_mut(rows).chunks_exact_mut(self.images.size());
+            for (image, &index) in images.zip(slice) {
+                augmenter.apply(image, &mut augment::rng_for(recipe.seed, self.epoch, index));
+            }
+        }
         if let Some(teacher) = self.teacher {
             teacher.answer(replica.input_mut(rows), &mut worker.targets);
         }
