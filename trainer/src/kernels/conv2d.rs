@@ -1,4 +1,4 @@
-//! The sums of a 2-D convolution and their gradients, straight from the images.
+//! The sums of a 2-D convolution, depthwise or not, and their gradients, straight from the images.
 //!
 //! All three are the sums of [`super::tile`] over tables of offsets, which [`Geometry`] makes once: any kernel, stride
 //! and padding gives the same loops. Where there is padding, an image is first copied into a frame of zeros.
@@ -6,13 +6,16 @@
 //! The gradient for the input is itself a convolution, of the output's gradient with the kernel turned round; at strides
 //! above 1 it is one convolution for each phase of the stride, with the taps of the kernel that meet this phase.
 
-use super::tile::{self, Isa, accumulate, for_rows, for_target};
-use multiversion::multiversion;
-use thumbnet::layer::{Conv2d, Shape};
+use super::tile::{self, PanelLoops, for_rows};
+use pulp::{Arch, Simd};
+use std::ops::Range;
+use thumbnet::layer::{Conv2d, DepthwiseConv2d, Layer, Padding, Shape};
 
 /// Where a convolution's values lie: made once for a layer, shared by all threads.
 #[derive(Clone, Debug)]
 pub struct Geometry {
+    arch: Arch,
+    depthwise: bool,
     input: Shape,
     filters: usize,
     positions: usize,
@@ -65,10 +68,17 @@ struct Axis {
 }
 
 impl Frame {
-    /// A frame around an image of `[height, width, channels]` with zeros before and after either axis.
-    fn new([height, width, channels]: [usize; 3], [top, bottom]: [usize; 2], [left, right]: [usize; 2]) -> Self {
+    /// A frame around an image of `[height, width, channels]` with zeros before and after either axis, and, for
+    /// depthwise loops, behind a last position whose channels do not fill their panels.
+    fn new(
+        [height, width, channels]: [usize; 3],
+        [top, bottom]: [usize; 2],
+        [left, right]: [usize; 2],
+        depthwise: bool,
+    ) -> Self {
         let pitch = (left + width + right) * channels;
-        let len = (top + height + bottom) * pitch;
+        let behind = if depthwise { tile::padded(channels) - channels } else { 0 };
+        let len = (top + height + bottom) * pitch + behind;
         assert!(u32::try_from(len).is_ok(), "a frame of {len} values");
         Frame { rows: height, row_len: width * channels, pitch, len, start: top * pitch + left * channels }
     }
@@ -94,71 +104,37 @@ impl Frame {
     }
 }
 
+/// What the two kinds of convolution have in common.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    input: Shape,
+    output: Shape,
+    kernel: [u8; 2],
+    stride: [u8; 2],
+    padding: Padding,
+    depthwise: bool,
+}
+
 impl Geometry {
     /// The geometry of `descriptor` (without fused pooling) for images of shape `input`.
     ///
     /// # Panics
     /// If the descriptor does not fit the input, or pools.
     pub fn new(input: Shape, descriptor: &Conv2d) -> Self {
-        assert_eq!(descriptor.pool, [1, 1], "pooling is a layer of its own in training");
-        let output = thumbnet::layer::Layer::Conv2d(*descriptor).output(input).expect("a convolution that fits");
-        let [height, width, channels] = sizes(input);
-        let [output_height, output_width, filters] = sizes(output);
-        let [kernel_height, kernel_width] = descriptor.kernel.map(usize::from);
-        let [down, across] = descriptor.stride.map(usize::from);
-        let padding = descriptor.padding;
-        let margin = |padding: i8| padding.max(0) as usize;
-        let crop = |padding: i8| padding.min(0).unsigned_abs() as usize;
-        let input_frame = Frame::new(
-            [height, width, channels],
-            [margin(padding.top), margin(padding.bottom)],
-            [margin(padding.left), margin(padding.right)],
-        );
-        let weight_index = |ky: usize, kx: usize| (ky * kernel_width + kx) * channels * filters;
+        let &Conv2d { kernel, stride, padding, pool, .. } = descriptor;
+        assert_eq!(pool, [1, 1], "pooling is a layer of its own in training");
+        let output = Layer::Conv2d(*descriptor).output(input).expect("a convolution that fits");
+        Window { input, output, kernel, stride, padding, depthwise: false }.geometry()
+    }
 
-        let mut forward = Plan::new(filters, 1);
-        for y in 0..output_height {
-            for x in 0..output_width {
-                let corner =
-                    (y * down + crop(padding.top)) * input_frame.pitch + (x * across + crop(padding.left)) * channels;
-                forward.add_position(corner, (y * output_width + x) * filters);
-            }
-        }
-        for ky in 0..kernel_height {
-            for kx in 0..kernel_width {
-                for channel in 0..channels {
-                    let step = ky * input_frame.pitch + kx * channels + channel;
-                    forward.add_step(step, weight_index(ky, kx) + channel * filters);
-                }
-            }
-        }
-
-        let (vertical, rows) = phases(height, output_height, kernel_height, down, padding.top);
-        let (horizontal, columns) = phases(width, output_width, kernel_width, across, padding.left);
-        let gradient_frame = Frame::new([output_height, output_width, filters], vertical, horizontal);
-        let mut phases = Vec::new();
-        for row in &rows {
-            for column in &columns {
-                let mut plan = Plan::new(channels, filters);
-                for &(y, from_row) in &row.places {
-                    for &(x, from_column) in &column.places {
-                        let base = from_row * gradient_frame.pitch + from_column * filters;
-                        plan.add_position(base, (y * width + x) * channels);
-                    }
-                }
-                for (below, &ky) in row.taps.iter().enumerate() {
-                    for (right, &kx) in column.taps.iter().enumerate() {
-                        for filter in 0..filters {
-                            let step = below * gradient_frame.pitch + right * filters + filter;
-                            plan.add_step(step, weight_index(ky, kx) + filter);
-                        }
-                    }
-                }
-                phases.push(plan);
-            }
-        }
-        let positions = output_height * output_width;
-        Geometry { input, filters, positions, input_frame, gradient_frame, forward, phases }
+    /// The geometry of a convolution of each channel by itself. Its weights are `[kernel height, kernel width, channels]`.
+    ///
+    /// # Panics
+    /// If the descriptor does not fit the input.
+    pub fn depthwise(input: Shape, descriptor: &DepthwiseConv2d) -> Self {
+        let &DepthwiseConv2d { kernel, stride, padding, .. } = descriptor;
+        let output = Layer::DepthwiseConv2d(*descriptor).output(input).expect("a convolution that fits");
+        Window { input, output, kernel, stride, padding, depthwise: true }.geometry()
     }
 
     fn image_len(&self) -> usize {
@@ -172,6 +148,96 @@ impl Geometry {
     /// The number of weights, `[kernel height, kernel width, channels, filters]`.
     fn weights_len(&self) -> usize {
         self.forward.steps.len() * self.filters
+    }
+}
+
+impl Window {
+    fn geometry(&self) -> Geometry {
+        let input_frame = self.input_frame();
+        let forward = self.forward(&input_frame);
+        let (gradient_frame, phases) = self.backward();
+        let [output_height, output_width, filters] = sizes(self.output);
+        Geometry {
+            arch: Arch::new(),
+            depthwise: self.depthwise,
+            input: self.input,
+            filters,
+            positions: output_height * output_width,
+            input_frame,
+            gradient_frame,
+            forward,
+            phases,
+        }
+    }
+
+    /// The frame of the input. What is cropped stays in it, and no window goes there.
+    fn input_frame(&self) -> Frame {
+        let margin = |padding: i8| padding.max(0) as usize;
+        let Padding { top, bottom, left, right } = self.padding;
+        Frame::new(sizes(self.input), [margin(top), margin(bottom)], [margin(left), margin(right)], self.depthwise)
+    }
+
+    /// Where the weights of a tap start: `[taps, channels, filters]`, or `[taps, channels]` of a depthwise convolution.
+    fn weights(&self, ky: usize, kx: usize) -> usize {
+        let [_, _, channels] = sizes(self.input);
+        let [_, _, filters] = sizes(self.output);
+        (ky * usize::from(self.kernel[1]) + kx) * channels * if self.depthwise { 1 } else { filters }
+    }
+
+    /// The convolution itself.
+    fn forward(&self, frame: &Frame) -> Plan {
+        let [_, _, channels] = sizes(self.input);
+        let [output_height, output_width, filters] = sizes(self.output);
+        let [kernel_height, kernel_width] = self.kernel.map(usize::from);
+        let [down, across] = self.stride.map(usize::from);
+        let crop = |padding: i8| padding.min(0).unsigned_abs() as usize;
+        let mut plan = Plan::new(filters, 1);
+        for y in 0..output_height {
+            for x in 0..output_width {
+                let (row, column) = (y * down + crop(self.padding.top), x * across + crop(self.padding.left));
+                plan.add_position(row * frame.pitch + column * channels, (y * output_width + x) * filters);
+            }
+        }
+        for ky in 0..kernel_height {
+            for kx in 0..kernel_width {
+                let (step, weights) = (ky * frame.pitch + kx * channels, self.weights(ky, kx));
+                for channel in 0..if self.depthwise { 1 } else { channels } {
+                    plan.add_step(step + channel, weights + channel * filters);
+                }
+            }
+        }
+        plan
+    }
+
+    /// The convolutions that make the gradient for the input, and the frame of the output's gradient that they read.
+    fn backward(&self) -> (Frame, Vec<Plan>) {
+        let [height, width, channels] = sizes(self.input);
+        let [output_height, output_width, filters] = sizes(self.output);
+        let [kernel_height, kernel_width] = self.kernel.map(usize::from);
+        let [down, across] = self.stride.map(usize::from);
+        let (vertical, rows) = phases(height, output_height, kernel_height, down, self.padding.top);
+        let (horizontal, columns) = phases(width, output_width, kernel_width, across, self.padding.left);
+        let frame = Frame::new(sizes(self.output), vertical, horizontal, self.depthwise);
+        let phase = |row: &Axis, column: &Axis| {
+            let mut plan = Plan::new(channels, if self.depthwise { 1 } else { filters });
+            for &(y, from_row) in &row.places {
+                for &(x, from_column) in &column.places {
+                    plan.add_position(from_row * frame.pitch + from_column * filters, (y * width + x) * channels);
+                }
+            }
+            for (below, &ky) in row.taps.iter().enumerate() {
+                for (right, &kx) in column.taps.iter().enumerate() {
+                    let (step, weights) = (below * frame.pitch + right * filters, self.weights(ky, kx));
+                    for filter in 0..if self.depthwise { 1 } else { filters } {
+                        plan.add_step(step + filter, weights + filter);
+                    }
+                }
+            }
+            plan
+        };
+        let phases = rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column)));
+        let plans = phases.map(|(row, column)| phase(row, column)).collect();
+        (frame, plans)
     }
 }
 
@@ -234,8 +300,7 @@ impl Plan {
     /// Packs the layer's `weights` into panels: for each panel, the lanes of every step. Lanes that fill up a panel stay
     /// as they are, zero.
     fn pack(&self, weights: &[f32], mut packed: &mut [f32]) {
-        for (start, sixteen) in tile::panels(self.channels) {
-            let lanes = if sixteen { 16 } else { 8 };
+        for (start, lanes) in tile::panels(self.channels) {
             let (panel, rest) = packed.split_at_mut(self.steps.len() * lanes);
             packed = rest;
             let count = lanes.min(self.channels - start);
@@ -314,7 +379,7 @@ pub fn forward(
 ) {
     for (image, output) in images(input, geometry.image_len()).zip(output.chunks_exact_mut(geometry.output_len())) {
         let frame = geometry.input_frame.place(image, &mut workspace.input_frame);
-        convolve(&geometry.forward, &prepared.forward, bias, frame, output);
+        convolve(geometry, &geometry.forward, &prepared.forward, bias, frame, output);
     }
 }
 
@@ -335,7 +400,7 @@ pub fn input_gradient(
     for (gradient, output) in gradients.zip(input_gradient.chunks_exact_mut(geometry.image_len())) {
         let frame = geometry.gradient_frame.place(gradient, &mut workspace.gradient_frame);
         for (plan, packed) in geometry.phases.iter().zip(&prepared.phases) {
-            convolve(plan, packed, &[], frame, output);
+            convolve(geometry, plan, packed, &[], frame, output);
         }
     }
 }
@@ -353,7 +418,7 @@ pub fn weight_gradient(
     for (image, gradient) in images(input, geometry.image_len()).zip(gradients) {
         let frame = geometry.input_frame.place(image, &mut workspace.input_frame);
         let gradient = whole_panels(gradient, geometry.filters, &mut workspace.padded_gradient);
-        correlate(&geometry.forward, frame, gradient, weight_gradient);
+        correlate(geometry, &geometry.forward, frame, gradient, weight_gradient);
     }
 }
 
@@ -375,127 +440,115 @@ fn whole_panels<'a>(gradient: &'a [f32], channels: usize, buffer: &'a mut [f32])
 }
 
 /// Every output channel at every position of `plan`.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn convolve(plan: &Plan, packed: &[f32], bias: &[f32], frame: &[f32], output: &mut [f32]) {
-    for_target!(convolve_panels(plan, packed, bias, frame, output));
-}
-
-#[inline(always)]
-fn convolve_panels<I: Isa>(plan: &Plan, mut packed: &[f32], bias: &[f32], frame: &[f32], output: &mut [f32]) {
-    for (start, sixteen) in tile::panels(plan.channels) {
-        let (panel, rest) = packed.split_at(plan.steps.len() * if sixteen { 16 } else { 8 });
+fn convolve(geometry: &Geometry, plan: &Plan, mut packed: &[f32], bias: &[f32], frame: &[f32], output: &mut [f32]) {
+    for (start, lanes) in tile::panels(plan.channels) {
+        let (weights, rest) = packed.split_at(plan.steps.len() * lanes);
         packed = rest;
-        if sixteen {
-            convolve_panel::<I, 16>(plan, panel, start, bias, frame, output);
+        let channels = start..plan.channels.min(start + lanes);
+        let mut initial = [0.0; tile::WIDE];
+        if !bias.is_empty() {
+            initial[..channels.len()].copy_from_slice(&bias[channels.clone()]);
+        }
+        if geometry.depthwise {
+            let frame = &frame[start..];
+            tile::dispatch(geometry.arch, lanes, Convolve::<true> { plan, weights, channels, initial, frame, output });
         } else {
-            convolve_panel::<I, 8>(plan, panel, start, bias, frame, output);
+            tile::dispatch(geometry.arch, lanes, Convolve::<false> { plan, weights, channels, initial, frame, output });
         }
     }
 }
 
-/// The lanes from channel `start` on at every position.
-#[inline(always)]
-fn convolve_panel<I: Isa, const N: usize>(
-    plan: &Plan,
-    panel: &[f32],
-    start: usize,
-    bias: &[f32],
-    frame: &[f32],
-    output: &mut [f32],
-) {
-    let (panel, _) = panel.as_chunks::<N>();
-    let lanes = N.min(plan.channels - start);
-    let mut initial = [0.0; N];
-    if !bias.is_empty() {
-        initial[..lanes].copy_from_slice(&bias[start..start + lanes]);
-    }
-    let tallest = if N == 16 { I::ROWS_OF_16 } else { I::ROWS_OF_8 };
-    for (first, last) in tile::tiles(plan.bases.len(), tallest) {
-        let destinations = &plan.destinations[first..last];
-        for_rows!(
-            last - first,
-            if N == 16 { I::ROWS_OF_16 } else { I::ROWS_OF_8 },
-            convolve_tile::<I, _, N>(plan, first, panel, &initial, frame, destinations, start..start + lanes, output)
-        );
+/// One panel of output channels at every position.
+struct Convolve<'a, const DEPTHWISE: bool> {
+    plan: &'a Plan,
+    /// `[steps, lanes]`.
+    weights: &'a [f32],
+    channels: Range<usize>,
+    /// What the sums start from.
+    initial: [f32; tile::WIDE],
+    frame: &'a [f32],
+    output: &'a mut [f32],
+}
+
+impl<const DEPTHWISE: bool> PanelLoops for Convolve<'_, DEPTHWISE> {
+    #[inline(always)]
+    fn run<S: Simd, const M: usize>(mut self, simd: S) {
+        for (first, last) in tile::tiles(self.plan.bases.len(), tile::tallest::<S, M>()) {
+            for_rows!(last - first, convolve_tile::<S, _, M, DEPTHWISE>(simd, &mut self, first));
+        }
     }
 }
 
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "a tile's loop, cut out to be compiled for every height")]
-fn convolve_tile<I: Isa, const R: usize, const N: usize>(
-    plan: &Plan,
+fn convolve_tile<S: Simd, const R: usize, const M: usize, const DEPTHWISE: bool>(
+    simd: S,
+    panel: &mut Convolve<'_, DEPTHWISE>,
     first: usize,
-    panel: &[[f32; N]],
-    initial: &[f32; N],
-    frame: &[f32],
-    destinations: &[u32],
-    lanes: std::ops::Range<usize>,
-    output: &mut [f32],
 ) {
-    let bases: &[u32; R] = plan.bases[first..].first_chunk().expect("a tile of positions");
-    let bases = bases.map(|base| base as usize);
-    let sums = accumulate::<I, R, N>(frame, bases, plan.reach, &plan.steps, panel.iter(), [*initial; R]);
+    let Plan { bases, destinations, steps, reach, .. } = panel.plan;
+    let bases: &[u32; R] = bases[first..].first_chunk().expect("a tile of positions");
+    let destinations: &[u32; R] = destinations[first..].first_chunk().expect("one for each base");
+    let (weights, _) = S::as_simd_f32s(panel.weights).0.as_chunks::<M>();
+    let initial = S::as_simd_f32s(&panel.initial).0.first_chunk().expect("a whole panel");
+    let sums =
+        tile::accumulate::<S, R, M, DEPTHWISE>(simd, panel.frame, bases, *reach, steps, weights.iter(), *initial);
     for (sums, &destination) in sums.iter().zip(destinations) {
-        tile::copy_lanes(sums, &mut output[destination as usize..][lanes.clone()]);
+        tile::store(simd, sums, &mut panel.output[destination as usize..][panel.channels.clone()]);
     }
 }
 
 /// Adds, for every place of the window, the products of its values with the output's gradient at all positions.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn correlate(plan: &Plan, frame: &[f32], gradient: &[f32], sums: &mut [f32]) {
-    for_target!(correlate_panels(plan, frame, gradient, sums));
+fn correlate(geometry: &Geometry, plan: &Plan, frame: &[f32], gradient: &[f32], sums: &mut [f32]) {
+    for (start, lanes) in tile::panels(plan.channels) {
+        let channels = start..plan.channels.min(start + lanes);
+        if geometry.depthwise {
+            let frame = &frame[start..];
+            tile::dispatch(geometry.arch, lanes, Correlate::<true> { plan, channels, frame, gradient, sums });
+        } else {
+            tile::dispatch(geometry.arch, lanes, Correlate::<false> { plan, channels, frame, gradient, sums });
+        }
+    }
 }
 
-#[inline(always)]
-fn correlate_panels<I: Isa>(plan: &Plan, frame: &[f32], gradient: &[f32], sums: &mut [f32]) {
-    for (start, sixteen) in tile::panels(plan.channels) {
-        if sixteen {
-            correlate_panel::<I, 16>(plan, start, frame, gradient, sums);
-        } else {
-            correlate_panel::<I, 8>(plan, start, frame, gradient, sums);
+/// One panel of output channels for every place of the window.
+struct Correlate<'a, const DEPTHWISE: bool> {
+    plan: &'a Plan,
+    channels: Range<usize>,
+    frame: &'a [f32],
+    /// `[positions, channels]`, the channels filled up to whole panels.
+    gradient: &'a [f32],
+    /// `[steps, channels]`.
+    sums: &'a mut [f32],
+}
+
+impl<const DEPTHWISE: bool> PanelLoops for Correlate<'_, DEPTHWISE> {
+    #[inline(always)]
+    fn run<S: Simd, const M: usize>(mut self, simd: S) {
+        for (first, last) in tile::tiles(self.plan.steps.len(), tile::tallest::<S, M>()) {
+            for_rows!(last - first, correlate_tile::<S, _, M, DEPTHWISE>(simd, &mut self, first));
         }
     }
 }
 
 #[inline(always)]
-fn correlate_panel<I: Isa, const N: usize>(
-    plan: &Plan,
-    start: usize,
-    frame: &[f32],
-    gradient: &[f32],
-    sums: &mut [f32],
-) {
-    let tallest = if N == 16 { I::ROWS_OF_16 } else { I::ROWS_OF_8 };
-    for (first, last) in tile::tiles(plan.steps.len(), tallest) {
-        for_rows!(
-            last - first,
-            if N == 16 { I::ROWS_OF_16 } else { I::ROWS_OF_8 },
-            correlate_tile::<I, _, N>(plan, first, start, frame, gradient, sums)
-        );
-    }
-}
-
-#[inline(always)]
-fn correlate_tile<I: Isa, const R: usize, const N: usize>(
-    plan: &Plan,
+fn correlate_tile<S: Simd, const R: usize, const M: usize, const DEPTHWISE: bool>(
+    simd: S,
+    panel: &mut Correlate<'_, DEPTHWISE>,
     first: usize,
-    start: usize,
-    frame: &[f32],
-    gradient: &[f32],
-    sums: &mut [f32],
 ) {
-    let steps: &[u32; R] = plan.steps[first..].first_chunk().expect("a tile of the window");
-    let steps = steps.map(|step| step as usize);
+    let Plan { bases, steps, channels, .. } = panel.plan;
+    let steps: &[u32; R] = steps[first..].first_chunk().expect("a tile of the window");
     // Every place of the window can be moved to every position: so far do the positions reach.
-    let reach = plan.bases.last().map_or(0, |&base| base as usize + 1);
-    let vectors = gradient.chunks_exact(tile::padded(plan.channels)).map(|row| {
-        let vector: &[f32; N] = row[start..].first_chunk().expect("a whole panel");
-        vector
+    let reach = bases.last().map_or(0, |&base| base as usize + 1);
+    let start = panel.channels.start;
+    let lanes = panel.gradient.chunks_exact(tile::padded(*channels)).map(|row| {
+        let lanes: &[S::f32s; M] = S::as_simd_f32s(&row[start..]).0.first_chunk().expect("a whole panel");
+        lanes
     });
-    let tile = accumulate::<I, R, N>(frame, steps, reach, &plan.bases, vectors, [[0.0; N]; R]);
-    let lanes = N.min(plan.channels - start);
-    for (row, tile) in sums[first * plan.channels..].chunks_exact_mut(plan.channels).zip(&tile) {
-        tile::add_lanes(tile, &mut row[start..start + lanes]);
+    let zero = [simd.splat_f32s(0.0); M];
+    let tile = tile::accumulate::<S, R, M, DEPTHWISE>(simd, panel.frame, steps, reach, bases, lanes, zero);
+    for (row, tile) in panel.sums[first * channels..].chunks_exact_mut(*channels).zip(&tile) {
+        tile::add(simd, tile, &mut row[panel.channels.clone()]);
     }
 }
 

@@ -1,72 +1,80 @@
 //! The register tile that every sum of a convolution is made of.
 //!
-//! A tile is `R` sums of `N` lanes each: `sums[r] += values[base_r + step_i] * vectors[i]` for all `i`. With positions as
-//! bases, places in the window as steps and weights as vectors that is a convolution; with the roles of bases and steps
-//! changed, and output gradients as vectors, it is the gradient of the weights. Nothing has to be spread out into windows.
+//! A tile is `R` rows of sums, each a few vectors wide: `sums[r] += values[base_r + step_i] * lanes_i` for all `i`. With
+//! positions as bases, places in the window as steps and weights as lanes that is a convolution; with the roles of bases
+//! and steps changed, and output gradients as lanes, it is the gradient of the weights. Nothing has to be spread out into
+//! windows.
+//!
+//! Output channels come in panels of [`WIDE`] lanes, the last of [`NARROW`] where that is enough, whatever the
+//! instruction set: a panel is one vector of AVX-512, or several narrower ones.
 
-/// What the loops have to know of the instruction set that they are compiled for.
-pub(super) trait Isa {
-    /// Whether `f32::mul_add` is one instruction. Where it is not, it is a call that takes many times as long.
-    const FMA: bool;
-    /// The most rows of a tile of eight lanes whose sums all stay in registers; at most [`TALLEST`].
-    const ROWS_OF_8: usize;
-    /// The same for sixteen lanes.
-    const ROWS_OF_16: usize;
+use pulp::{Arch, Simd, WithSimd};
+
+/// The lanes of a panel.
+pub(super) const WIDE: usize = 16;
+/// The lanes of a last panel, if they are enough.
+pub(super) const NARROW: usize = 8;
+
+/// The loops over one panel of lanes.
+pub(super) trait PanelLoops {
+    /// Runs them on panels of `M` vectors.
+    fn run<S: Simd, const M: usize>(self, simd: S);
 }
 
-/// The most rows that any tile has. Twelve sums hide the latency of the multiply-adds, and twelve pointers still fit into
-/// the registers of x86-64.
-pub(super) const TALLEST: usize = 12;
-
-/// 32 registers of 16 lanes.
-pub(super) struct Avx512;
-/// 16 registers of 8 lanes.
-pub(super) struct Avx2;
-/// 32 registers of 4 lanes.
-#[cfg(target_arch = "aarch64")]
-pub(super) struct Neon;
-/// 16 registers of 4 lanes, as SSE2 has.
-pub(super) struct Baseline;
-
-impl Isa for Avx512 {
-    const FMA: bool = true;
-    const ROWS_OF_8: usize = TALLEST;
-    const ROWS_OF_16: usize = TALLEST;
+/// Runs `loops` on panels of [`WIDE`] or [`NARROW`] lanes with the widest vectors that fit.
+pub(super) fn dispatch(arch: Arch, lanes: usize, loops: impl PanelLoops) {
+    match (arch, lanes) {
+        // A wider vector would be half empty; but the sixteen registers more are welcome.
+        #[cfg(target_arch = "x86_64")]
+        (Arch::V4(simd), NARROW) => Simd::vectorize(simd, HalfVectors(loops, *simd)),
+        (arch, NARROW) => arch.dispatch(Panel::<_, NARROW>(loops)),
+        (arch, _) => arch.dispatch(Panel::<_, WIDE>(loops)),
+    }
 }
 
-impl Isa for Avx2 {
-    const FMA: bool = true;
-    const ROWS_OF_8: usize = TALLEST;
-    const ROWS_OF_16: usize = 6;
+/// Loops on the vectors of AVX2, compiled for AVX-512.
+#[cfg(target_arch = "x86_64")]
+struct HalfVectors<L>(L, pulp::x86::V3);
+
+#[cfg(target_arch = "x86_64")]
+impl<L: PanelLoops> WithSimd for HalfVectors<L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.0.run::<_, 1>(self.1);
+    }
 }
 
-#[cfg(target_arch = "aarch64")]
-impl Isa for Neon {
-    const FMA: bool = true;
-    const ROWS_OF_8: usize = TALLEST;
-    const ROWS_OF_16: usize = 6;
-}
+struct Panel<L, const LANES: usize>(L);
 
-impl Isa for Baseline {
-    const FMA: bool = false;
-    const ROWS_OF_8: usize = 6;
-    const ROWS_OF_16: usize = 3;
-}
+impl<L: PanelLoops, const LANES: usize> WithSimd for Panel<L, LANES> {
+    type Output = ();
 
-/// Calls `$function::<Isa>($arguments)` for the instruction set of the surrounding `multiversion` function.
-macro_rules! for_target {
-    ($function:ident($($argument:expr),* $(,)?)) => {
-        multiversion::target::match_target! {
-            "x86_64+avx512f+avx512vl+fma" => $function::<crate::kernels::tile::Avx512>($($argument),*),
-            "x86_64+avx2+fma" => $function::<crate::kernels::tile::Avx2>($($argument),*),
-            "aarch64+neon" => $function::<crate::kernels::tile::Neon>($($argument),*),
-            _ => $function::<crate::kernels::tile::Baseline>($($argument),*),
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match LANES / S::F32_LANES {
+            1 => self.0.run::<S, 1>(simd),
+            2 => self.0.run::<S, 2>(simd),
+            4 => self.0.run::<S, 4>(simd),
+            8 => self.0.run::<S, 8>(simd),
+            16 => self.0.run::<S, 16>(simd),
+            vectors => unreachable!("a panel of {vectors} vectors"),
         }
-    };
+    }
 }
-pub(super) use for_target;
 
-/// The body once for every row, with a constant index: a loop would be vectorised across the rows.
+/// The most rows of a tile whose sums, `M` vectors each, stay in registers. Twelve sums hide the latency of the
+/// multiply-adds, and twelve pointers just fit into the registers of x86-64.
+pub(super) const fn tallest<S: Simd, const M: usize>() -> usize {
+    match (S::F32_LANES, M) {
+        (_, 1) | (4, 2) => 12,
+        (1, 16) => 3,
+        _ => 6,
+    }
+}
+
+/// The body once for every row, with a constant index.
 macro_rules! for_each_row {
     ($count:expr, $row:ident, $body:block) => { for_each_row!(@ $count, $row, $body, 0 1 2 3 4 5 6 7 8 9 10 11) };
     (@ $count:expr, $row:ident, $body:block, $($index:literal)*) => {
@@ -77,49 +85,57 @@ macro_rules! for_each_row {
     };
 }
 
-/// `a * b + c`, rounded once where the instruction set has that, twice elsewhere.
+/// Adds `values[bases[r] + step] * lanes` to row `r` for every step and its lanes. `reach` is larger than any step.
+///
+/// With `EACH`, each lane has a value of its own: `values[bases[r] + step + lane] * lanes[lane]`.
 #[inline(always)]
-pub(super) fn multiply_add<I: Isa>(a: f32, b: f32, c: f32) -> f32 {
-    if I::FMA { a.mul_add(b, c) } else { a * b + c }
-}
-
-/// Adds `values[bases[r] + step] * vector` to `sums[r]` for every step and its vector. `reach` is larger than any step.
-#[inline(always)]
-pub(super) fn accumulate<'v, I: Isa, const R: usize, const N: usize>(
+pub(super) fn accumulate<'v, S: Simd, const R: usize, const M: usize, const EACH: bool>(
+    simd: S,
     values: &[f32],
-    bases: [usize; R],
+    bases: &[u32; R],
     reach: usize,
     steps: &[u32],
-    vectors: impl Iterator<Item = &'v [f32; N]>,
-    mut sums: [[f32; N]; R],
-) -> [[f32; N]; R] {
+    lanes: impl Iterator<Item = &'v [S::f32s; M]>,
+    initial: [S::f32s; M],
+) -> [[S::f32s; M]; R] {
+    let reach = if EACH { reach + M * S::F32_LANES - 1 } else { reach };
     // All of one length, so that one comparison per step checks the bounds of every row.
-    let rows: [&[f32]; R] = bases.map(|base| &values[base..][..reach]);
-    for (&step, vector) in steps.iter().zip(vectors) {
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for_each_row!(R, row, {
+        rows[row] = &values[bases[row] as usize..][..reach];
+    });
+    let mut sums = [initial; R];
+    for (&step, lanes) in steps.iter().zip(lanes) {
         let step = step as usize;
         for_each_row!(R, row, {
-            let value = rows[row][step];
-            for lane in 0..N {
-                sums[row][lane] = multiply_add::<I>(value, vector[lane], sums[row][lane]);
+            let factors: [S::f32s; M] = if EACH {
+                *S::as_simd_f32s(&rows[row][step..step + M * S::F32_LANES]).0.first_chunk().expect("the length")
+            } else {
+                [simd.splat_f32s(rows[row][step]); M]
+            };
+            for vector in 0..M {
+                sums[row][vector] = simd.mul_add_e_f32s(factors[vector], lanes[vector], sums[row][vector]);
             }
         });
     }
     sums
 }
 
-/// Calls `$function::<R, ...>` for the number of rows that a tile has, up to the constant `$tallest`.
+/// Calls `$function::<S, R, M, EACH>` for the number of rows that a tile has.
 macro_rules! for_rows {
-    ($rows:expr, $tallest:expr, $function:ident::<$isa:ident, _, $lanes:ident>($($argument:expr),* $(,)?)) => {
-        for_rows!(@ $rows, $tallest, $function, $isa, $lanes, ($($argument),*), 1 2 3 4 5 6 7 8 9 10 11 12)
+    ($rows:expr, $function:ident::<$simd:ident, _, $vectors:ident, $each:ident>($($argument:expr),* $(,)?)) => {
+        for_rows!(@ $rows, $function, $simd, $vectors, $each, ($($argument),*), 1 2 3 4 5 6 7 8 9 10 11 12)
     };
-    (@ $rows:expr, $tallest:expr, $function:ident, $isa:ident, $lanes:ident, $arguments:tt, $($count:literal)*) => {
+    (@ $rows:expr, $function:ident, $simd:ident, $vectors:ident, $each:ident, $arguments:tt, $($count:literal)*) => {
         match $rows {
-            $($count if $count <= $tallest => for_rows!(@call $function, $isa, $count, $lanes, $arguments),)*
+            $($count if $count <= const { tile::tallest::<$simd, $vectors>() } => {
+                for_rows!(@call $function, $simd, $count, $vectors, $each, $arguments)
+            })*
             rows => unreachable!("a tile of {rows} rows"),
         }
     };
-    (@call $function:ident, $isa:ident, $count:literal, $lanes:ident, ($($argument:expr),*)) => {
-        $function::<$isa, $count, $lanes>($($argument),*)
+    (@call $function:ident, $simd:ident, $count:literal, $vectors:ident, $each:ident, ($($argument:expr),*)) => {
+        $function::<$simd, $count, $vectors, $each>($($argument),*)
     };
 }
 pub(super) use for_rows;
@@ -131,47 +147,33 @@ pub(super) fn tiles(count: usize, tallest: usize) -> impl Iterator<Item = (usize
     (0..tiles).map(move |tile| (tile * count / tiles, (tile + 1) * count / tiles))
 }
 
-/// Panels of 16 lanes that cover `lanes`, the last of eight where that is enough; gives where each starts and whether it
-/// is one of sixteen.
-pub(super) fn panels(lanes: usize) -> impl Iterator<Item = (usize, bool)> {
-    (0..lanes).step_by(16).map(move |start| (start, lanes - start > 8))
+/// The panels that cover `channels`: where each starts, and its lanes.
+pub(super) fn panels(channels: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..channels).step_by(WIDE).map(move |start| (start, if channels - start > NARROW { WIDE } else { NARROW }))
 }
 
-/// `lanes`, filled up to whole panels.
-pub(super) fn padded(lanes: usize) -> usize {
-    lanes.next_multiple_of(8)
+/// `channels`, filled up to whole panels.
+pub(super) const fn padded(channels: usize) -> usize {
+    channels.next_multiple_of(NARROW)
 }
 
-/// Copies as many values as `output` is long. A panel's last lanes may be padding.
+/// Stores as many lanes as `output` is long. A panel's last lanes may be padding.
 #[inline(always)]
-pub(super) fn copy_lanes<const N: usize>(sums: &[f32; N], output: &mut [f32]) {
-    if let Some(whole) = output.first_chunk_mut::<N>() {
-        *whole = *sums;
+pub(super) fn store<S: Simd, const M: usize>(simd: S, lanes: &[S::f32s; M], output: &mut [f32]) {
+    if let Some(whole) = S::as_mut_simd_f32s(output).0.first_chunk_mut::<M>() {
+        *whole = *lanes;
         return;
     }
-    let (mut from, mut to) = (sums.as_slice(), output);
-    copy_block::<8>(&mut from, &mut to);
-    copy_block::<4>(&mut from, &mut to);
-    copy_block::<2>(&mut from, &mut to);
-    copy_block::<1>(&mut from, &mut to);
-}
-
-/// Copies `B` values if as many are left: copies whose lengths are known, instead of a call of `memcpy`.
-#[inline(always)]
-fn copy_block<const B: usize>(from: &mut &[f32], to: &mut &mut [f32]) {
-    if let (Some((head, rest)), true) = (from.split_first_chunk::<B>(), to.len() >= B) {
-        let (target, remaining) = std::mem::take(to).split_first_chunk_mut::<B>().expect("as long as compared");
-        *target = *head;
-        (*from, *to) = (rest, remaining);
+    for (part, &vector) in output.chunks_mut(S::F32_LANES).zip(lanes) {
+        simd.partial_store_f32s(part, vector);
     }
 }
 
-/// Adds the lanes to `output`, as many as it is long.
+/// Adds as many lanes as `output` is long to it.
 #[inline(always)]
-pub(super) fn add_lanes<const N: usize>(sums: &[f32; N], output: &mut [f32]) {
-    if let Some(whole) = output.first_chunk_mut::<N>() {
-        whole.iter_mut().zip(sums).for_each(|(total, &sum)| *total += sum);
-    } else {
-        output.iter_mut().zip(sums).for_each(|(total, &sum)| *total += sum);
+pub(super) fn add<S: Simd, const M: usize>(simd: S, lanes: &[S::f32s; M], output: &mut [f32]) {
+    for (part, &vector) in output.chunks_mut(S::F32_LANES).zip(lanes) {
+        let sum = simd.add_f32s(simd.partial_load_f32s(part), vector);
+        simd.partial_store_f32s(part, sum);
     }
 }

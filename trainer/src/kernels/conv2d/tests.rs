@@ -2,13 +2,12 @@
 
 use super::*;
 use crate::random::RandomState;
-use thumbnet::layer::{Activation, Padding, WeightType};
+use thumbnet::layer::{Activation, WeightType};
 
 /// A convolution whose sums are written out.
 struct Case {
-    input: Shape,
-    descriptor: Conv2d,
-    output: Shape,
+    window: Window,
+    geometry: Geometry,
     weights: Vec<f32>,
     bias: Vec<f32>,
     images: Vec<f32>,
@@ -23,13 +22,8 @@ fn numbers(count: usize, rng: &mut RandomState) -> Vec<f32> {
 }
 
 impl Case {
-    fn new(
-        [height, width, channels]: [u16; 3],
-        filters: u16,
-        kernel: [u8; 2],
-        stride: [u8; 2],
-        padding: [i8; 4],
-    ) -> Self {
+    fn new(input: [u16; 3], filters: u16, kernel: [u8; 2], stride: [u8; 2], padding: [i8; 4]) -> Self {
+        let [height, width, channels] = input;
         let [top, bottom, left, right] = padding;
         let descriptor = Conv2d {
             filters,
@@ -40,16 +34,42 @@ impl Case {
             activation: Activation::None,
             weights: WeightType::F32,
         };
+        let weights = usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(channels) * usize::from(filters);
         let input = Shape::new(height, width, channels);
-        let output = thumbnet::layer::Layer::Conv2d(descriptor).output(input).expect("a valid case");
+        Self::with(input, Layer::Conv2d(descriptor), Geometry::new(input, &descriptor), weights)
+    }
+
+    fn depthwise([height, width, channels]: [u16; 3], kernel: [u8; 2], stride: [u8; 2], padding: [i8; 4]) -> Self {
+        let [top, bottom, left, right] = padding;
+        let descriptor = DepthwiseConv2d {
+            kernel,
+            stride,
+            padding: Padding { top, bottom, left, right },
+            activation: Activation::None,
+            weights: WeightType::F32,
+        };
+        let weights = usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(channels);
+        let input = Shape::new(height, width, channels);
+        Self::with(input, Layer::DepthwiseConv2d(descriptor), Geometry::depthwise(input, &descriptor), weights)
+    }
+
+    fn with(input: Shape, layer: Layer, geometry: Geometry, weights: usize) -> Self {
+        let output = layer.output(input).expect("a valid case");
+        let window = match layer {
+            Layer::Conv2d(Conv2d { kernel, stride, padding, .. }) => {
+                Window { input, output, kernel, stride, padding, depthwise: false }
+            }
+            Layer::DepthwiseConv2d(DepthwiseConv2d { kernel, stride, padding, .. }) => {
+                Window { input, output, kernel, stride, padding, depthwise: true }
+            }
+            layer => panic!("{} is no convolution", layer.name()),
+        };
         let mut rng = RandomState::new(7);
-        let window = usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(channels);
         Case {
-            input,
-            descriptor,
-            output,
-            weights: numbers(window * usize::from(filters), &mut rng),
-            bias: numbers(usize::from(filters), &mut rng),
+            window,
+            geometry,
+            weights: numbers(weights, &mut rng),
+            bias: numbers(usize::from(output.channels), &mut rng),
             images: numbers(ROWS * sizes(input).iter().product::<usize>(), &mut rng),
             gradient: numbers(ROWS * sizes(output).iter().product::<usize>(), &mut rng),
         }
@@ -57,38 +77,41 @@ impl Case {
 
     /// Calls `visit(image value, weight, output value)` with the indices of every product of the convolution.
     fn for_each_product(&self, mut visit: impl FnMut(usize, usize, usize)) {
-        let [height, width, channels] = sizes(self.input);
-        let [output_height, output_width, filters] = sizes(self.output);
-        let [kernel_height, kernel_width] = self.descriptor.kernel.map(usize::from);
-        let [down, across] = self.descriptor.stride.map(usize::from);
+        let Window { input, output, kernel, stride, padding, depthwise } = self.window;
+        let [height, width, channels] = sizes(input);
+        let [output_height, output_width, filters] = sizes(output);
+        let [kernel_height, kernel_width] = kernel.map(usize::from);
+        let [down, across] = stride.map(usize::from);
         let source = |place: usize, tap: usize, before: i8, size: usize| {
             let coordinate = (place + tap) as i64 - i64::from(before);
             usize::try_from(coordinate).ok().filter(|&at| at < size)
         };
         for (row, y, x) in product3(ROWS, output_height, output_width) {
             for (ky, kx, channel) in product3(kernel_height, kernel_width, channels) {
-                let from_row = source(y * down, ky, self.descriptor.padding.top, height);
-                let from_column = source(x * across, kx, self.descriptor.padding.left, width);
+                let from_row = source(y * down, ky, padding.top, height);
+                let from_column = source(x * across, kx, padding.left, width);
                 let (Some(from_row), Some(from_column)) = (from_row, from_column) else { continue };
+                let image = ((row * height + from_row) * width + from_column) * channels + channel;
+                let weight = (ky * kernel_width + kx) * channels + channel;
+                let position = (row * output_height + y) * output_width + x;
+                if depthwise {
+                    visit(image, weight, position * channels + channel);
+                    continue;
+                }
                 for filter in 0..filters {
-                    visit(
-                        ((row * height + from_row) * width + from_column) * channels + channel,
-                        ((ky * kernel_width + kx) * channels + channel) * filters + filter,
-                        ((row * output_height + y) * output_width + x) * filters + filter,
-                    );
+                    visit(image, weight * filters + filter, position * filters + filter);
                 }
             }
         }
     }
 
     fn check(&self) {
-        let name = format!("{:?} of {:?}", self.descriptor, self.input);
-        let geometry = Geometry::new(self.input, &self.descriptor);
-        let mut prepared = Prepared::new(&geometry, true);
-        let mut workspace = Workspace::new(&geometry);
+        let (name, geometry) = (format!("{:?}", self.window), &self.geometry);
+        let mut prepared = Prepared::new(geometry, true);
+        let mut workspace = Workspace::new(geometry);
         // Nothing of an earlier call may be left.
-        prepared.prepare(&geometry, &vec![f32::NAN; self.weights.len()]);
-        prepared.prepare(&geometry, &self.weights);
+        prepared.prepare(geometry, &vec![f32::NAN; self.weights.len()]);
+        prepared.prepare(geometry, &self.weights);
 
         let mut outputs: Vec<f64> = self.bias.iter().cycle().take(self.gradient.len()).map(|&b| f64::from(b)).collect();
         let mut input_gradients = vec![0.0; self.images.len()];
@@ -103,13 +126,13 @@ impl Case {
         // Twice: margins and padding in the workspace must survive a call.
         for _ in 0..2 {
             let mut found = vec![f32::NAN; self.gradient.len()];
-            forward(&geometry, &prepared, &mut workspace, &self.bias, &self.images, &mut found);
+            forward(geometry, &prepared, &mut workspace, &self.bias, &self.images, &mut found);
             assert_close(&found, &outputs, &format!("output of {name}"));
             let mut found = vec![f32::NAN; self.images.len()];
-            input_gradient(&geometry, &prepared, &mut workspace, &self.gradient, &mut found);
+            input_gradient(geometry, &prepared, &mut workspace, &self.gradient, &mut found);
             assert_close(&found, &input_gradients, &format!("input gradient of {name}"));
             let mut found = vec![1.0; self.weights.len()];
-            weight_gradient(&geometry, &mut workspace, &self.images, &self.gradient, &mut found);
+            weight_gradient(geometry, &mut workspace, &self.images, &self.gradient, &mut found);
             assert_close(&found, &weight_gradients, &format!("weight gradient of {name}"));
         }
     }
@@ -148,6 +171,20 @@ fn kernels_strides_and_padding() {
 }
 
 #[test]
+fn depthwise_convolutions() {
+    for channels in [1, 3, 8, 10, 16, 24, 33] {
+        for (kernel, stride) in
+            [([3, 3], [1, 1]), ([1, 5], [1, 2]), ([5, 2], [3, 1]), ([2, 2], [2, 2]), ([1, 1], [2, 3])]
+        {
+            for padding in [[0; 4], [1; 4], [2, 1, 0, 3], [-1, 0, 1, -2]] {
+                Case::depthwise([7, 8, channels], kernel, stride, padding).check();
+            }
+        }
+    }
+    Case::depthwise([1, 1, 5], [3, 3], [1, 1], [1; 4]).check();
+}
+
+#[test]
 fn windows_as_large_as_the_image_and_images_of_one_row() {
     Case::new([5, 4, 2], 9, [5, 4], [1, 1], [0; 4]).check();
     Case::new([1, 1, 5], 3, [3, 3], [1, 1], [1; 4]).check();
@@ -159,14 +196,18 @@ fn windows_as_large_as_the_image_and_images_of_one_row() {
 /// The gradients against the definition: how much `sum(gradient * output)` changes with a weight or an input.
 #[test]
 fn gradients_are_the_slopes_of_the_output() {
-    let case = Case::new([7, 6, 3], 10, [3, 2], [2, 1], [1, 0, -1, 1]);
-    let geometry = Geometry::new(case.input, &case.descriptor);
-    let mut workspace = Workspace::new(&geometry);
+    slopes(&Case::new([7, 6, 3], 10, [3, 2], [2, 1], [1, 0, -1, 1]));
+    slopes(&Case::depthwise([7, 6, 10], [3, 2], [2, 1], [1, 0, -1, 1]));
+}
+
+fn slopes(case: &Case) {
+    let geometry = &case.geometry;
+    let mut workspace = Workspace::new(geometry);
     let mut loss = |weights: &[f32], images: &[f32]| {
-        let mut prepared = Prepared::new(&geometry, false);
-        prepared.prepare(&geometry, weights);
+        let mut prepared = Prepared::new(geometry, false);
+        prepared.prepare(geometry, weights);
         let mut output = vec![0.0; case.gradient.len()];
-        forward(&geometry, &prepared, &mut workspace, &[], images, &mut output);
+        forward(geometry, &prepared, &mut workspace, &[], images, &mut output);
         output.iter().zip(&case.gradient).map(|(&y, &g)| f64::from(y) * f64::from(g)).sum::<f64>()
     };
     // The output is linear in either: the step may be large.
@@ -181,14 +222,13 @@ fn gradients_are_the_slopes_of_the_output() {
         (0..case.weights.len()).map(|i| slope(&case.weights, i, &mut |weights| loss(weights, &case.images))).collect();
     let by_input: Vec<f64> =
         (0..case.images.len()).map(|i| slope(&case.images, i, &mut |images| loss(&case.weights, images))).collect();
-    let mut prepared = Prepared::new(&geometry, true);
-    prepared.prepare(&geometry, &case.weights);
-    let mut workspace = Workspace::new(&geometry);
+    let mut prepared = Prepared::new(geometry, true);
+    prepared.prepare(geometry, &case.weights);
     let mut found = vec![0.0; case.weights.len()];
-    weight_gradient(&geometry, &mut workspace, &case.images, &case.gradient, &mut found);
+    weight_gradient(geometry, &mut workspace, &case.images, &case.gradient, &mut found);
     assert_close(&found, &by_weight, "weight gradient");
     let mut found = vec![0.0; case.images.len()];
-    input_gradient(&geometry, &prepared, &mut workspace, &case.gradient, &mut found);
+    input_gradient(geometry, &prepared, &mut workspace, &case.gradient, &mut found);
     assert_close(&found, &by_input, "input gradient");
 }
 
@@ -196,8 +236,7 @@ fn gradients_are_the_slopes_of_the_output() {
 #[should_panic(expected = "prepared for the input's gradient")]
 fn an_input_gradient_must_be_prepared() {
     let case = Case::new([4, 4, 1], 2, [3, 3], [1, 1], [0; 4]);
-    let geometry = Geometry::new(case.input, &case.descriptor);
-    let prepared = Prepared::new(&geometry, false);
+    let prepared = Prepared::new(&case.geometry, false);
     let mut found = vec![0.0; case.images.len()];
-    input_gradient(&geometry, &prepared, &mut Workspace::new(&geometry), &case.gradient, &mut found);
+    input_gradient(&case.geometry, &prepared, &mut Workspace::new(&case.geometry), &case.gradient, &mut found);
 }
