@@ -94,16 +94,10 @@ impl Checkpoint {
         Checkpoint { recipe: recipe.to_toml(), images: images.checksum(), state }
     }
 
-    /// How many epochs are done.
+    /// The epochs that are done.
     #[must_use]
-    pub fn epochs(&self) -> usize {
-        self.state.history.len()
-    }
-
-    /// The recipe that it is a training of, as a file.
-    #[must_use]
-    pub fn recipe(&self) -> &str {
-        &self.recipe
+    pub fn history(&self) -> &[Epoch] {
+        &self.state.history
     }
 
     /// Checks that it belongs to a training of `recipe` on `images`.

@@ -28,6 +28,7 @@ pub mod plot;
 pub mod quantize;
 pub mod random;
 pub mod recipe;
+pub mod run;
 pub mod schedule;
 pub mod train;
 mod transfer;

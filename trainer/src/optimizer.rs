@@ -151,7 +151,7 @@ pub struct Optimizer {
 const PIECE: usize = 1 << 14;
 
 /// The part of the running mean and variance of a batch normalisation that a batch leaves.
-const RUNNING_KEPT: f32 = 0.95;
+const RUNNING_KEPT: f32 = 0.9;
 
 impl Optimizer {
     /// An optimizer that has made no step yet.

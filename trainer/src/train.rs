@@ -58,11 +58,11 @@ pub trait Observer {
     /// A batch is done.
     fn batch(&mut self, _progress: &Progress) {}
 
-    /// An epoch is done and, if it was to be, tested. `checkpoint` makes what the training could go on from.
+    /// An epoch of so many images is done and, if it was to be, tested. `checkpoint` makes what the training could go on from.
     ///
     /// # Errors
     /// An error ends the training.
-    fn epoch(&mut self, _epoch: &Epoch, _checkpoint: &dyn Fn() -> Checkpoint) -> Result<()> {
+    fn epoch(&mut self, _epoch: &Epoch, _images: usize, _checkpoint: &dyn Fn() -> Checkpoint) -> Result<()> {
         Ok(())
     }
 }
@@ -358,7 +358,7 @@ impl<'a> Training<'a> {
             let tested = number % self.recipe.test_every == 0 || self.epochs == rates.epochs;
             self.with_average(|training| training.examine(&mut epoch, tested));
             self.trained.history.push(epoch);
-            observer.epoch(&epoch, &|| self.checkpoint())?;
+            observer.epoch(&epoch, self.learning.len(), &|| self.checkpoint())?;
         }
         let last = self.best.take().map(|(_, weights)| weights).or(self.average.take());
         if let Some(weights) = last {
