@@ -22,9 +22,8 @@ pub(super) fn read(paths: &[&PathBuf], options: &Options) -> Result<Found> {
     let width = tables[0].width;
     let natural = shape([1, width, 1]).map_err(first)?;
     if let Some(shape) = options.shape.filter(|shape| shape.elements() != natural.elements()) {
-        let problem =
-            format!("{width} columns of values, but --shape {} takes {:?}", shape_text(shape), shape.elements());
-        return Err(first(problem.replace("Some(", "").replace(')', "")));
+        let takes = shape.elements().unwrap_or(0);
+        return Err(first(format!("{width} columns of values, but --shape {} takes {takes}", shape_text(shape))));
     }
     let test_from = (tables.len() > 1).then_some(tables[0].labels.len());
     let names: Vec<String> = tables.iter_mut().flat_map(|table| std::mem::take(&mut table.labels)).collect();
