@@ -84,6 +84,27 @@ impl Rows<'_> {
     }
 }
 
+/// Four-byte words before the input that [`conv2d_folded`] needs to write its outputs over it: so many that no output reaches
+/// what is still to be read, in this image or the next.
+pub(crate) fn folded_lead(conv: &Conv2d, input: Shape, output: Shape) -> u32 {
+    let geometry = Geometry::new(conv, input, output);
+    let ([top, left], [sh, sw], [ph, pw]) = (geometry.origin, geometry.stride, geometry.pool);
+    let (channels, filters) = (i32::from(input.channels), i32::from(output.channels));
+    let rows = furthest(
+        geometry.output_height,
+        (geometry.output_width * filters, geometry.width * channels),
+        (top, ph * sh),
+    );
+    let columns = furthest(geometry.output_width, (filters, channels), (left, pw * sw));
+    let more = geometry.output_height * geometry.output_width * filters - geometry.elements() as i32;
+    (rows + columns).max(more).max(0).cast_unsigned().div_ceil(4)
+}
+
+/// How far the outputs get ahead of the inputs: the largest of `i * made - read * n`, where `n` is `first + i * step`, or 0.
+fn furthest(count: i32, (made, read): (i32, i32), (first, step): (i32, i32)) -> i32 {
+    (0..count).fold(0, |most, index| most.max(index * made - read * (first + index * step).max(0)))
+}
+
 /// A convolution with folded weights. `x` is `[H, W, C]`, `out` is `[H, W, filters]`. `None` if the workspace is too small.
 #[inline(never)]
 pub(crate) fn conv2d_folded(
@@ -95,7 +116,8 @@ pub(crate) fn conv2d_folded(
     workspace: &mut [u32],
     mut out: Target<'_>,
 ) -> Option<()> {
-    let parts = Workspace::new(conv, input, x.ready().is_none())?;
+    let quantized = matches!(x, Source::Bytes(..) | Source::F32(..));
+    let parts = Workspace::new(conv, input, quantized)?;
     let (sums, workspace) = workspace.split_at_mut_checked(parts.sums as usize)?;
     let (words, workspace) = workspace.split_at_mut_checked(parts.words as usize)?;
     let (run, workspace) = workspace.split_at_mut_checked(parts.run as usize)?;
@@ -111,16 +133,19 @@ pub(crate) fn conv2d_folded(
     let filters = tensor.outputs();
     let mut first_output = 0;
     for row in 0..folded.geometry.output_height {
-        let [top, _] = folded.geometry.corner([row, 0], 0);
-        let rows = if let Some(values) = x.ready() {
-            Rows { values, first: 0 }
-        } else {
-            let first = top.max(0).min(folded.geometry.height);
+        let [top, mut left] = folded.geometry.corner([row, 0], 0);
+        let first = if quantized { top.max(0).min(folded.geometry.height) } else { 0 };
+        if quantized {
             x.read(folded.geometry.index_of([first, 0]), band);
-            Rows { values: band, first }
-        };
-        for column in 0..folded.geometry.output_width {
-            folded.position(rows, [row, column])?;
+        }
+        for _ in 0..folded.geometry.output_width {
+            let values = match (x, &out) {
+                (Source::Int8(values), _) => values,
+                (Source::Within(start), Target::Int8(values)) => values.get(start..)?,
+                _ => band,
+            };
+            folded.position(Rows { values, first }, [top, left])?;
+            left += folded.geometry.pool[1] * folded.geometry.stride[1];
             epilogue.store(tensor, 0, folded.sums.as_flattened(), out.part(first_output, filters));
             first_output += filters;
         }
@@ -138,15 +163,15 @@ struct Folded<'a> {
 }
 
 impl Folded<'_> {
-    /// The sums of one output position.
+    /// The sums of one output position, whose first window begins at a corner.
     #[inline(always)]
-    fn position(&mut self, x: Rows<'_>, [row, column]: Corner) -> Option<()> {
+    fn position(&mut self, x: Rows<'_>, [top, mut left]: Corner) -> Option<()> {
         self.sums.as_flattened_mut().fill(i32::MIN);
         let [kh, _] = self.geometry.kernel;
-        let ([sh, _], [ph, pw]) = (self.geometry.stride, self.geometry.pool);
+        let ([sh, sw], [ph, pw]) = (self.geometry.stride, self.geometry.pool);
         let (groups, step) = (kh as usize * self.groups_of_run, sh as usize * self.groups_of_run);
-        for right in 0..pw {
-            self.widen(x, self.geometry.corner([row, column], right))?;
+        for _ in 0..pw {
+            self.widen(x, [top, left])?;
             let windows = Windows { x: self.words, groups, step, count: ph as usize };
             if groups <= GROUPS_AT_A_TIME {
                 let panels = Panels { weights: self.weights, stride: groups };
@@ -154,11 +179,12 @@ impl Folded<'_> {
             } else {
                 pool_in_parts(windows, self.weights, self.sums)?;
             }
+            left += sw;
         }
         Some(())
     }
 
-    /// Brings the pooled windows that lie above one another into form, run by run.
+    /// Brings the pooled windows that lie above one another into form.
     #[inline(always)]
     fn widen(&mut self, x: Rows<'_>, [top, left]: Corner) -> Option<()> {
         let geometry = &self.geometry;
@@ -173,9 +199,17 @@ impl Folded<'_> {
                 return Some(());
             }
         }
+        self.widen_by_runs(x, [top, left])
+    }
+
+    /// Does so run by run, with zeros for what lies outside of the input.
+    #[inline(never)]
+    fn widen_by_runs(&mut self, x: Rows<'_>, corner: Corner) -> Option<()> {
+        let geometry = &self.geometry;
+        let [_, kw] = geometry.kernel;
         for (ky, words) in self.words.chunks_mut(self.groups_of_run.max(1)).enumerate() {
             let run = self.run.get_mut(..kw as usize * geometry.channels)?;
-            x.copy_run(geometry, [top, left], ky as i32, run);
+            x.copy_run(geometry, corner, ky as i32, run);
             folded::widen(folded::Runs { x: self.run, count: 1, pitch: 0 }, self.groups_of_run, words)?;
         }
         Some(())

@@ -32,7 +32,7 @@ impl Int8Kernel for QuantizeKernel<'_> {
     ) {
         let parts = self.out.chunks_mut(V::LANES);
         match self.source {
-            Source::Int8(_) => self.source.read(0, self.out),
+            Source::Int8(_) | Source::Within(_) => self.source.read(0, self.out),
             Source::F32(values, Quantize { inverse_scale, .. }) => {
                 for (values, out) in values.chunks(V::LANES).zip(parts) {
                     V::load_nearest(token, values, inverse_scale).store_int8(out);
