@@ -23,6 +23,7 @@ impl<const OPS: u32, const INPUTS: usize, const OUTPUTS: usize, const SCRATCH: u
     }
 
     /// Runs the model on one input, an array of `INPUTS` f32 values or bytes, and returns its outputs.
+    #[inline(never)]
     pub fn run<'i>(&self, input: impl Into<FixedInput<'i, INPUTS>>, scratch: &mut Scratch<SCRATCH>) -> [f32; OUTPUTS] {
         copied(self.0.run(input.into().0, scratch).unwrap_or_default())
     }

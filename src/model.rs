@@ -390,15 +390,16 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         mut target: Target<'_>,
     ) -> Option<()> {
         let (read, made) = (step.read as usize, step.made as usize);
+        let tensor = &self.tensor(step);
         if let Layer::Dense(dense) = step.layer {
             return if OPS & ops::DENSE != 0 {
-                self.dense(rows, step, dense.activation, source, workspace, target)
+                self.dense(rows, step, dense.activation, tensor.as_ref()?, source, workspace, target)
             } else {
                 None
             };
         }
         if rows == 1 {
-            return self.image_layer(step, source, workspace, target);
+            return self.image_layer(step, tensor, source, workspace, target);
         }
         for row in 0..rows {
             let (image, others) = source.split_at(read);
@@ -407,19 +408,29 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 Values::Within(first) => (Values::Within(first.checked_sub(row * made)?), usize::MAX),
                 image => (image, made),
             };
-            self.image_layer(step, image, workspace, target.part(row * made, room))?;
+            self.image_layer(step, tensor, image, workspace, target.part(row * made, room))?;
             source = others;
         }
         Some(())
     }
 
     /// Runs one of the layers that take one input at a time.
-    fn image_layer(&self, step: &Step, x: Values<'_>, workspace: &mut [u32], out: Target<'_>) -> Option<()> {
+    fn image_layer(
+        &self,
+        step: &Step,
+        tensor: &Option<PackedTensor<'_>>,
+        x: Values<'_>,
+        workspace: &mut [u32],
+        out: Target<'_>,
+    ) -> Option<()> {
         match step.layer {
-            Layer::Conv2d(_) | Layer::DepthwiseConv2d(_) => match self.tensor(step)? {
-                PackedTensor::F32(weights) => self.convolution(step, x, weights, out),
-                PackedTensor::F16(weights) => self.convolution(step, x, weights, out),
-                PackedTensor::Int8(tensor) => self.convolution_int8(step, x, &tensor, workspace, out),
+            Layer::Conv2d(_) | Layer::DepthwiseConv2d(_) => match tensor.as_ref()? {
+                PackedTensor::F32(weights) if OPS & ops::WEIGHTS_F32 != 0 => self.convolution(step, x, *weights, out),
+                PackedTensor::F16(weights) if OPS & ops::WEIGHTS_F16 != 0 => self.convolution(step, x, *weights, out),
+                PackedTensor::Int8(tensor) if OPS & ops::WEIGHTS_INT8 != 0 => {
+                    self.convolution_int8(step, x, tensor, workspace, out)
+                }
+                _ => None,
             },
             Layer::MaxPool2d(pool) if OPS & ops::MAX_POOL2D != 0 => {
                 let shapes = (step.input, step.output);
@@ -454,15 +465,20 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         rows: usize,
         step: &Step,
         activation: Activation,
+        tensor: &PackedTensor<'_>,
         x: Values<'_>,
         workspace: &mut [u32],
         out: Target<'_>,
     ) -> Option<()> {
-        match (self.tensor(step)?, out) {
-            (PackedTensor::F32(weights), Target::F32(out)) => self.dense_f32(rows, activation, x, weights, out),
-            (PackedTensor::F16(weights), Target::F32(out)) => self.dense_f32(rows, activation, x, weights, out),
-            (PackedTensor::Int8(tensor), out) => {
-                self.dense_int8(rows, x.quantized(step.quantize)?, &tensor, self.epilogue(activation), workspace, out)
+        match (tensor, out) {
+            (PackedTensor::F32(weights), Target::F32(out)) if OPS & ops::WEIGHTS_F32 != 0 => {
+                self.dense_f32(rows, activation, x, *weights, out)
+            }
+            (PackedTensor::F16(weights), Target::F32(out)) if OPS & ops::WEIGHTS_F16 != 0 => {
+                self.dense_f32(rows, activation, x, *weights, out)
+            }
+            (PackedTensor::Int8(tensor), out) if OPS & ops::WEIGHTS_INT8 != 0 => {
+                self.dense_int8(rows, x.quantized(step.quantize)?, tensor, self.epilogue(activation), workspace, out)
             }
             _ => None,
         }

@@ -100,21 +100,23 @@ impl<I: Iterator<Item = Layer> + Clone, const OPS: u32> Walk<I, OPS> {
     // The step stays where it is: moving it about would be more code than making it.
     #[inline(never)]
     pub(crate) fn advance(&mut self) -> Option<Result<&Step, LayerError>> {
-        let layer = self.next.take()?;
+        let layer = self.next.as_ref()?;
+        self.step.quantize = match self.step.layer {
+            Layer::Quantize(how) if self.step.memory == Memory::Untouched => Some(how),
+            _ => None,
+        };
+        self.step.layer = *layer;
         self.next = self.layers.next();
-        Some(self.enter(layer).map(|()| &self.step))
+        Some(self.enter().map(|()| &self.step))
     }
 
     #[inline(always)]
-    fn enter(&mut self, layer: Layer) -> Result<(), LayerError> {
+    fn enter(&mut self) -> Result<(), LayerError> {
         let (first, last) = (self.first, matches!(self.next, None | Some(Layer::Softmax)));
         self.first = false;
         let step = &mut self.step;
         step.input = step.output;
-        step.quantize = match step.layer {
-            Layer::Quantize(how) if step.memory == Memory::Untouched => Some(how),
-            _ => None,
-        };
+        let layer = &step.layer;
         step.memory = match layer {
             Layer::Softmax if first || self.next.is_some() => return Err(LayerError::SoftmaxMisplaced),
             Layer::Softmax => Memory::InPlace,
@@ -122,7 +124,6 @@ impl<I: Iterator<Item = Layer> + Clone, const OPS: u32> Walk<I, OPS> {
             Layer::Quantize(_) if self.next.as_ref().is_some_and(quantizes_on_the_way) => Memory::Untouched,
             _ => Memory::Anew,
         };
-        step.layer = layer;
         step.output = layer.output_within::<OPS>(step.input)?;
         step.read = step.made;
         step.made = step.output.elements().ok_or(LayerError::TooLarge)?;
@@ -229,7 +230,10 @@ pub(crate) enum PlanError {
 
 impl Plan {
     /// The plan for layers that are in `OPS`.
-    pub(crate) fn new<const OPS: u32>(input: Shape, layers: impl Iterator<Item = Layer> + Clone) -> Result<Self, PlanError> {
+    pub(crate) fn new<const OPS: u32>(
+        input: Shape,
+        layers: impl Iterator<Item = Layer> + Clone,
+    ) -> Result<Self, PlanError> {
         let input_len = input.elements().ok_or(PlanError::Input)?;
         let mut plan = Self { input_len, output_len: input_len, scratch_bytes: 0, weight_bytes: 0, ops: 0 };
         // The input stays where the caller has it, so the first layer needs room for its output only.

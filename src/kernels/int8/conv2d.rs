@@ -3,7 +3,7 @@
 use super::quantize::{Source, at_least_smallest};
 use super::requantize::{Epilogue, Target};
 use super::tensor::Int8Tensor;
-use crate::kernels::backend::folded::{self, GROUPS_AT_A_TIME, Panels, Then, Windows};
+use crate::kernels::backend::folded::{self, GROUPS_AT_A_TIME, Panels, Then, Windows, clear_words};
 use crate::kernels::windows::{Corner, Geometry};
 use crate::layer::{Conv2d, Shape};
 
@@ -63,19 +63,14 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Writes the values of row `ky` of the window at `corner` to `run`: zeros where it lies outside of the image.
+    /// Writes the values of row `ky` of the window at `corner` to `run`, which is left as it is where that lies outside of the
+    /// image.
     #[inline(always)]
     pub(super) fn copy_run(&self, geometry: &Geometry, [row, column]: Corner, ky: i32, run: &mut [i8]) {
         let inside = geometry.columns_inside(column);
-        let skipped = inside.start as usize * geometry.channels;
-        let len = (inside.end - inside.start).max(0) as usize * geometry.channels;
-        let within = row + ky >= 0 && row + ky < geometry.height;
-        if !within || len < run.len() {
-            // (As of `folded::clear`.)
-            let zero = core::hint::black_box(0);
-            run.iter_mut().for_each(|value| *value = zero);
-        }
-        if within {
+        let skipped = inside.start as usize * geometry.channels();
+        let len = (inside.end - inside.start).max(0) as usize * geometry.channels();
+        if row + ky >= 0 && row + ky < geometry.height() {
             let start = geometry.index_of([row + ky - self.first, column + inside.start]);
             let from = self.values.get(start..).unwrap_or_default();
             let to = run.get_mut(skipped..skipped + len).unwrap_or_default();
@@ -88,15 +83,15 @@ impl Rows<'_> {
 /// what is still to be read, in this image or the next.
 pub(crate) fn folded_lead(conv: &Conv2d, input: Shape, output: Shape) -> u32 {
     let geometry = Geometry::new(conv, input, output);
-    let ([top, left], [sh, sw], [ph, pw]) = (geometry.origin, geometry.stride, geometry.pool);
+    let ([top, left], [sh, sw], [ph, pw]) = (geometry.origin(), geometry.stride(), geometry.pool());
     let (channels, filters) = (i32::from(input.channels), i32::from(output.channels));
     let rows = furthest(
-        geometry.output_height,
-        (geometry.output_width * filters, geometry.width * channels),
+        geometry.output_height(),
+        (geometry.output_width() * filters, geometry.width() * channels),
         (top, ph * sh),
     );
-    let columns = furthest(geometry.output_width, (filters, channels), (left, pw * sw));
-    let more = geometry.output_height * geometry.output_width * filters - geometry.elements() as i32;
+    let columns = furthest(geometry.output_width(), (filters, channels), (left, pw * sw));
+    let more = geometry.output_height() * geometry.output_width() * filters - geometry.elements() as i32;
     (rows + columns).max(more).max(0).cast_unsigned().div_ceil(4)
 }
 
@@ -128,24 +123,24 @@ pub(crate) fn conv2d_folded(
         groups_of_run: parts.run as usize,
         sums: bytemuck::cast_slice_mut(sums).as_chunks_mut().0,
         words: words.as_chunks_mut().0,
-        run: bytemuck::cast_slice_mut(run),
+        run,
     };
     let filters = tensor.outputs();
     let mut first_output = 0;
-    for row in 0..folded.geometry.output_height {
+    for row in 0..folded.geometry.output_height() {
         let [top, mut left] = folded.geometry.corner([row, 0], 0);
-        let first = if quantized { top.max(0).min(folded.geometry.height) } else { 0 };
+        let first = if quantized { top.max(0).min(folded.geometry.height()) } else { 0 };
         if quantized {
             x.read(folded.geometry.index_of([first, 0]), band);
         }
-        for _ in 0..folded.geometry.output_width {
+        for _ in 0..folded.geometry.output_width() {
             let values = match (x, &out) {
                 (Source::Int8(values), _) => values,
                 (Source::Within(start), Target::Int8(values)) => values.get(start..)?,
                 _ => band,
             };
             folded.position(Rows { values, first }, [top, left])?;
-            left += folded.geometry.pool[1] * folded.geometry.stride[1];
+            left += folded.geometry.pool()[1] * folded.geometry.stride()[1];
             epilogue.store(tensor, 0, folded.sums.as_flattened(), out.part(first_output, filters));
             first_output += filters;
         }
@@ -159,7 +154,7 @@ struct Folded<'a> {
     groups_of_run: usize,
     sums: &'a mut [[i32; folded::PANEL]],
     words: &'a mut [folded::Inputs],
-    run: &'a mut [i8],
+    run: &'a mut [u32],
 }
 
 impl Folded<'_> {
@@ -167,8 +162,8 @@ impl Folded<'_> {
     #[inline(always)]
     fn position(&mut self, x: Rows<'_>, [top, mut left]: Corner) -> Option<()> {
         self.sums.as_flattened_mut().fill(i32::MIN);
-        let [kh, _] = self.geometry.kernel;
-        let ([sh, sw], [ph, pw]) = (self.geometry.stride, self.geometry.pool);
+        let [kh, _] = self.geometry.kernel();
+        let ([sh, sw], [ph, pw]) = (self.geometry.stride(), self.geometry.pool());
         let (groups, step) = (kh as usize * self.groups_of_run, sh as usize * self.groups_of_run);
         for _ in 0..pw {
             self.widen(x, [top, left])?;
@@ -188,10 +183,10 @@ impl Folded<'_> {
     #[inline(always)]
     fn widen(&mut self, x: Rows<'_>, [top, left]: Corner) -> Option<()> {
         let geometry = &self.geometry;
-        let ([kh, kw], [sh, _], [ph, _]) = (geometry.kernel, geometry.stride, geometry.pool);
+        let ([kh, kw], [sh, _], [ph, _]) = (geometry.kernel(), geometry.stride(), geometry.pool());
         let rows = (ph - 1) * sh + kh;
-        let pitch = geometry.width as usize * geometry.channels;
-        let inside = top >= 0 && left >= 0 && top + rows <= geometry.height && left + kw <= geometry.width;
+        let pitch = geometry.width() as usize * geometry.channels();
+        let inside = top >= 0 && left >= 0 && top + rows <= geometry.height() && left + kw <= geometry.width();
         if inside {
             let values = x.values.get(geometry.index_of([top - x.first, left])..)?;
             let runs = folded::Runs { x: values, count: rows as usize, pitch };
@@ -206,11 +201,12 @@ impl Folded<'_> {
     #[inline(never)]
     fn widen_by_runs(&mut self, x: Rows<'_>, corner: Corner) -> Option<()> {
         let geometry = &self.geometry;
-        let [_, kw] = geometry.kernel;
+        let [_, kw] = geometry.kernel();
         for (ky, words) in self.words.chunks_mut(self.groups_of_run.max(1)).enumerate() {
-            let run = self.run.get_mut(..kw as usize * geometry.channels)?;
-            x.copy_run(geometry, corner, ky as i32, run);
-            folded::widen(folded::Runs { x: self.run, count: 1, pitch: 0 }, self.groups_of_run, words)?;
+            clear_words(self.run);
+            let run: &mut [i8] = bytemuck::cast_slice_mut(self.run);
+            x.copy_run(geometry, corner, ky as i32, run.get_mut(..kw as usize * geometry.channels())?);
+            folded::widen(folded::Runs { x: run, count: 1, pitch: 0 }, self.groups_of_run, words)?;
         }
         Some(())
     }

@@ -73,9 +73,15 @@ pub(crate) struct Panels<'a> {
 /// Makes sums 0.
 #[inline(always)]
 pub(crate) fn clear(sums: &mut [[i32; PANEL]]) {
+    clear_words(bytemuck::cast_slice_mut(sums.as_flattened_mut()));
+}
+
+/// Makes words 0.
+#[inline(always)]
+pub(crate) fn clear_words(words: &mut [u32]) {
     // A 0 that the compiler does not know: it would link a general `memset`, which is large, for these few words.
     let zero = core::hint::black_box(0);
-    sums.iter_mut().for_each(|sums| *sums = [zero; PANEL]);
+    words.iter_mut().for_each(|word| *word = zero);
 }
 
 /// What becomes of the products of a window.
