@@ -636,7 +636,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     }
 
     /// The parameters of a layer; `None` if it has none, or if this build has no kernels for their type.
-    #[inline(always)]
+    #[inline(never)]
     fn tensor(&self, step: &Step) -> Option<PackedTensor<'b>> {
         let weights = step.layer.weight_type()?;
         let bytes = self.parsed.weights.get(step.tensor_offset as usize..)?.get(..step.tensor_bytes as usize)?;

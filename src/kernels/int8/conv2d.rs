@@ -3,7 +3,7 @@
 use super::quantize::{Source, at_least_smallest};
 use super::requantize::{Epilogue, Target};
 use super::tensor::Int8Tensor;
-use crate::kernels::backend::folded::{self, GROUPS_AT_A_TIME, Panels, Then, Windows, clear_words};
+use crate::kernels::backend::folded::{self, GROUPS_AT_A_TIME, Products, Runs, Then, clear_words};
 use crate::kernels::windows::{Corner, Geometry};
 use crate::layer::{Conv2d, Shape};
 
@@ -117,30 +117,31 @@ pub(crate) fn conv2d_folded(
     let (words, workspace) = workspace.split_at_mut_checked(parts.words as usize)?;
     let (run, workspace) = workspace.split_at_mut_checked(parts.run as usize)?;
     let band: &mut [i8] = bytemuck::cast_slice_mut(workspace.get_mut(..parts.band as usize)?);
-    let mut folded = Folded {
-        geometry: Geometry::new(conv, input, output),
-        weights: tensor.folded_weights(),
-        groups_of_run: parts.run as usize,
-        sums: bytemuck::cast_slice_mut(sums).as_chunks_mut().0,
-        words: words.as_chunks_mut().0,
-        run,
-    };
+    let geometry = Geometry::new(conv, input, output);
+    let ([kh, _], [sh, _], [ph, _]) = (geometry.kernel(), geometry.stride(), geometry.pool());
+    let (groups, step) = (kh as usize * run.len(), sh as usize * run.len());
+    let pitch = geometry.width() as usize * geometry.channels();
+    let sums: &mut [[i32; folded::PANEL]] = bytemuck::cast_slice_mut(sums).as_chunks_mut().0;
+    let weights = tensor.folded_weights();
+    let runs = Runs::new(((ph - 1) * sh + kh) as usize, pitch, run.len())?;
+    let products = Products::new(weights, (sums.len(), groups), (ph as usize, step), groups);
+    let words = words.as_chunks_mut().0;
+    let mut folded = Folded { geometry: &geometry, weights, runs, products, sums, words, run };
     let filters = tensor.outputs();
     let mut first_output = 0;
-    for row in 0..folded.geometry.output_height() {
-        let [top, mut left] = folded.geometry.corner([row, 0], 0);
-        let first = if quantized { top.max(0).min(folded.geometry.height()) } else { 0 };
+    for row in 0..geometry.output_height() {
+        let [top, mut left] = geometry.corner([row, 0], 0);
+        let first = if quantized { top.max(0).min(geometry.height()) } else { 0 };
         if quantized {
-            x.read(folded.geometry.index_of([first, 0]), band);
+            x.read(geometry.index_of([first, 0]), band);
         }
-        for _ in 0..folded.geometry.output_width() {
+        for _ in 0..geometry.output_width() {
             let values = match (x, &out) {
                 (Source::Int8(values), _) => values,
                 (Source::Within(start), Target::Int8(values)) => values.get(start..)?,
                 _ => band,
             };
-            folded.position(Rows { values, first }, [top, left])?;
-            left += folded.geometry.pool()[1] * folded.geometry.stride()[1];
+            left = folded.position(Rows { values, first }, [top, left])?;
             epilogue.store(tensor, 0, folded.sums.as_flattened(), out.part(first_output, filters));
             first_output += filters;
         }
@@ -149,48 +150,47 @@ pub(crate) fn conv2d_folded(
 }
 
 struct Folded<'a> {
-    geometry: Geometry,
+    geometry: &'a Geometry,
     weights: &'a [folded::Weights],
-    groups_of_run: usize,
+    /// The rows of the windows that are pooled and lie above one another, and one of them by itself.
+    runs: Runs,
+    /// `None` if windows are computed in parts.
+    products: Option<Products<'a>>,
     sums: &'a mut [[i32; folded::PANEL]],
     words: &'a mut [folded::Inputs],
     run: &'a mut [u32],
 }
 
 impl Folded<'_> {
-    /// The sums of one output position, whose first window begins at a corner.
-    #[inline(always)]
-    fn position(&mut self, x: Rows<'_>, [top, mut left]: Corner) -> Option<()> {
+    /// The sums of one output position, whose first window begins at a corner. Returns where the next position's is from the
+    /// left.
+    #[inline(never)]
+    fn position(&mut self, x: Rows<'_>, [top, mut left]: Corner) -> Option<i32> {
         self.sums.as_flattened_mut().fill(i32::MIN);
-        let [kh, _] = self.geometry.kernel();
-        let ([sh, sw], [ph, pw]) = (self.geometry.stride(), self.geometry.pool());
-        let (groups, step) = (kh as usize * self.groups_of_run, sh as usize * self.groups_of_run);
+        let ([_, sw], [_, pw]) = (self.geometry.stride(), self.geometry.pool());
         for _ in 0..pw {
             self.widen(x, [top, left])?;
-            let windows = Windows { x: self.words, groups, step, count: ph as usize };
-            if groups <= GROUPS_AT_A_TIME {
-                let panels = Panels { weights: self.weights, stride: groups };
-                folded::products(windows, panels, Then::Pool, self.sums)?;
-            } else {
-                pool_in_parts(windows, self.weights, self.sums)?;
+            match &self.products {
+                Some(products) => products.run(self.words, Then::Pool, self.sums)?,
+                None => self.pool_in_parts()?,
             }
             left += sw;
         }
-        Some(())
+        Some(left)
     }
 
     /// Brings the pooled windows that lie above one another into form.
     #[inline(always)]
     fn widen(&mut self, x: Rows<'_>, [top, left]: Corner) -> Option<()> {
-        let geometry = &self.geometry;
-        let ([kh, kw], [sh, _], [ph, _]) = (geometry.kernel(), geometry.stride(), geometry.pool());
-        let rows = (ph - 1) * sh + kh;
-        let pitch = geometry.width() as usize * geometry.channels();
-        let inside = top >= 0 && left >= 0 && top + rows <= geometry.height() && left + kw <= geometry.width();
+        let geometry = self.geometry;
+        let [_, kw] = geometry.kernel();
+        let inside = top >= 0
+            && left >= 0
+            && top + self.runs.count() as i32 <= geometry.height()
+            && left + kw <= geometry.width();
         if inside {
             let values = x.values.get(geometry.index_of([top - x.first, left])..)?;
-            let runs = folded::Runs { x: values, count: rows as usize, pitch };
-            if folded::widen(runs, self.groups_of_run, self.words).is_some() {
+            if self.runs.widen(values, self.words).is_some() {
                 return Some(());
             }
         }
@@ -200,33 +200,35 @@ impl Folded<'_> {
     /// Does so run by run, with zeros for what lies outside of the input.
     #[inline(never)]
     fn widen_by_runs(&mut self, x: Rows<'_>, corner: Corner) -> Option<()> {
-        let geometry = &self.geometry;
+        let geometry = self.geometry;
         let [_, kw] = geometry.kernel();
-        for (ky, words) in self.words.chunks_mut(self.groups_of_run.max(1)).enumerate() {
+        let one = self.runs.one();
+        for (ky, words) in self.words.chunks_mut(self.run.len().max(1)).enumerate() {
             clear_words(self.run);
             let run: &mut [i8] = bytemuck::cast_slice_mut(self.run);
             x.copy_run(geometry, corner, ky as i32, run.get_mut(..kw as usize * geometry.channels())?);
-            folded::widen(folded::Runs { x: run, count: 1, pitch: 0 }, self.groups_of_run, words)?;
+            one.widen(run, words)?;
         }
         Some(())
     }
-}
 
-/// Pools windows of more groups than can be added up at a time. The second half of `sums` is room for those of a window.
-#[inline(never)]
-fn pool_in_parts(windows: Windows<'_>, weights: &[folded::Weights], sums: &mut [[i32; folded::PANEL]]) -> Option<()> {
-    let (largest, sums) = sums.split_at_mut(sums.len() / 2);
-    for window in 0..windows.count {
-        folded::clear(sums);
-        let x = windows.x.get(window * windows.step..)?.get(..windows.groups)?;
-        for (part, x) in x.chunks(GROUPS_AT_A_TIME).enumerate() {
-            let panels = Panels { weights: weights.get(part * GROUPS_AT_A_TIME..)?, stride: windows.groups };
-            let part = Windows { x, groups: x.len(), step: 0, count: 1 };
-            folded::products(part, panels, Then::Add, sums)?;
+    /// Pools windows of more groups than can be added up at a time. The second half of the sums is room for those of a window.
+    #[inline(never)]
+    fn pool_in_parts(&mut self) -> Option<()> {
+        let ([kh, _], [sh, _], [ph, _]) = (self.geometry.kernel(), self.geometry.stride(), self.geometry.pool());
+        let (groups, step) = (kh as usize * self.run.len(), sh as usize * self.run.len());
+        let (largest, sums) = self.sums.split_at_mut(self.sums.len() / 2);
+        for window in 0..ph as usize {
+            folded::clear(sums);
+            let x = self.words.get(window * step..)?.get(..groups)?;
+            for (part, x) in x.chunks(GROUPS_AT_A_TIME).enumerate() {
+                let weights = self.weights.get(part * GROUPS_AT_A_TIME..)?;
+                Products::new(weights, (sums.len(), groups), (1, 0), x.len())?.run(x, Then::Add, sums)?;
+            }
+            pool(largest.as_flattened_mut(), sums.as_flattened());
         }
-        pool(largest.as_flattened_mut(), sums.as_flattened());
+        Some(())
     }
-    Some(())
 }
 
 #[inline(always)]
