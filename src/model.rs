@@ -423,7 +423,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         workspace: &mut [u32],
         out: Target<'_>,
     ) -> Option<()> {
-        match step.layer {
+        match &step.layer {
             Layer::Conv2d(_) | Layer::DepthwiseConv2d(_) => match tensor.as_ref()? {
                 PackedTensor::F32(weights) if OPS & ops::WEIGHTS_F32 != 0 => self.convolution(step, x, *weights, out),
                 PackedTensor::F16(weights) if OPS & ops::WEIGHTS_F16 != 0 => self.convolution(step, x, *weights, out),
@@ -436,14 +436,14 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 let shapes = (step.input, step.output);
                 match (x, out) {
                     (Values::F32(x), Target::F32(out)) => {
-                        kernels::max_pool2d::max_pool2d(Inputs::plain(x), &pool, shapes, out)
+                        kernels::max_pool2d::max_pool2d(Inputs::plain(x), pool, shapes, out)
                     }
                     (Values::U8(x), Target::F32(out)) => {
-                        kernels::max_pool2d::max_pool2d(self.scaled(x), &pool, shapes, out);
+                        kernels::max_pool2d::max_pool2d(self.scaled(x), pool, shapes, out);
                     }
                     (Values::Int8(x), Target::Int8(out)) if OPS & ops::QUANTIZE != 0 => {
                         let (x, out) = (x.get(..step.read as usize)?, out.get_mut(..step.made as usize)?);
-                        kernels::max_pool2d::max_pool2d_int8(x, &pool, shapes, out);
+                        kernels::max_pool2d::max_pool2d_int8(x, pool, shapes, out);
                     }
                     _ => return None,
                 }
@@ -477,9 +477,14 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
             (PackedTensor::F16(weights), Target::F32(out)) if OPS & ops::WEIGHTS_F16 != 0 => {
                 self.dense_f32(rows, activation, x, *weights, out)
             }
-            (PackedTensor::Int8(tensor), out) if OPS & ops::WEIGHTS_INT8 != 0 => {
-                self.dense_int8(rows, x.quantized(step.quantize)?, tensor, self.epilogue(activation), workspace, out)
-            }
+            (PackedTensor::Int8(tensor), out) if OPS & ops::WEIGHTS_INT8 != 0 => self.dense_int8(
+                rows,
+                x.quantized(step.quantize.as_ref())?,
+                tensor,
+                self.epilogue(activation),
+                workspace,
+                out,
+            ),
             _ => None,
         }
     }
@@ -589,7 +594,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     ) -> Option<()> {
         const GROUPED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_GROUPED;
         const FOLDED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_FOLDED;
-        let (x, input, output) = (x.quantized(step.quantize)?, step.input, step.output);
+        let (x, input, output) = (x.quantized(step.quantize.as_ref())?, step.input, step.output);
         let epilogue = self.epilogue(step.layer.activation());
         match (&step.layer, tensor.packing()) {
             (Layer::Conv2d(conv), Packing::Grouped) if OPS & GROUPED == GROUPED => {
@@ -711,7 +716,7 @@ impl<'a> Values<'a> {
     }
 
     /// The values as int8 activations: those that are not are quantised as `how` says.
-    fn quantized(self, how: Option<Quantize>) -> Option<Source<'a>> {
+    fn quantized(self, how: Option<&'a Quantize>) -> Option<Source<'a>> {
         match (self, how) {
             (Self::Int8(values), _) => Some(Source::Int8(values)),
             (Self::Within(first), _) => Some(Source::Within(first)),

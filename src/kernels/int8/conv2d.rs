@@ -164,7 +164,7 @@ struct Folded<'a> {
 impl Folded<'_> {
     /// The sums of one output position, whose first window begins at a corner. Returns where the next position's is from the
     /// left.
-    #[inline(never)]
+    #[inline(always)]
     fn position(&mut self, x: Rows<'_>, [top, mut left]: Corner) -> Option<i32> {
         self.sums.as_flattened_mut().fill(i32::MIN);
         let ([_, sw], [_, pw]) = (self.geometry.stride(), self.geometry.pool());

@@ -7,8 +7,8 @@ use crate::layer::Quantize;
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
     Int8(&'a [i8]),
-    Bytes(&'a [u8], Quantize),
-    F32(&'a [f32], Quantize),
+    Bytes(&'a [u8], &'a Quantize),
+    F32(&'a [f32], &'a Quantize),
     /// Int8 activations in the memory of the outputs, from that value on.
     Within(usize),
 }
