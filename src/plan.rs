@@ -150,7 +150,7 @@ impl<I: Iterator<Item = Layer> + Clone, const OPS: u32> Walk<I, OPS> {
             (_, place) => place,
         };
         if OPS & FOLDED_CONV2D == FOLDED_CONV2D && step.place == Place::Low {
-            // The last sums are not int8.
+            // What the last layer makes is not int8.
             let last = matches!(self.layers.clone().next(), None | Some(Layer::Softmax));
             let lead = self.next.as_ref().filter(|_| !last).and_then(|next| lead::<OPS>(next, step.output));
             // A layer that writes over its own inputs does so from the start of the memory.
