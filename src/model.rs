@@ -404,7 +404,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         for row in 0..rows {
             let (image, others) = source.split_at(read);
             let (image, room) = match image {
-                // The input is in the target: as far behind the outputs as there is room before the first.
+                // Counted from this image's outputs on.
                 Values::Within(first) => (Values::Within(first.checked_sub(row * made)?), usize::MAX),
                 image => (image, made),
             };

@@ -152,11 +152,12 @@ pub(crate) fn conv2d_folded(
 struct Folded<'a> {
     geometry: &'a Geometry,
     weights: &'a [folded::Weights],
-    /// The rows of the windows that are pooled and lie above one another, and one of them by itself.
+    /// The rows of the windows that are pooled and lie above one another.
     runs: Runs,
     /// `None` if windows are computed in parts.
     products: Option<Products<'a>>,
     sums: &'a mut [[i32; folded::PANEL]],
+    /// Those rows in form, and room for one that is not.
     words: &'a mut [folded::Inputs],
     run: &'a mut [u32],
 }

@@ -48,6 +48,7 @@ impl Runs {
     /// `None` if there are none.
     pub(crate) fn new(count: usize, pitch: usize, groups: usize) -> Option<Self> {
         let last = count.checked_sub(1)?.checked_mul(pitch)?;
+        // [`widen`](Self::widen) relies on it.
         count.checked_mul(groups)?;
         let inputs = last.checked_add(groups.checked_mul(4)?)?;
         (groups != 0).then_some(Self { count, pitch, groups, inputs })
@@ -75,7 +76,7 @@ impl Runs {
     }
 }
 
-/// Weights of some panels for the groups of a window. Those of the next panel begin `stride` groups further on.
+/// Weights of some panels for the groups of a row. Those of the next panel begin `stride` groups further on.
 #[derive(Clone, Copy)]
 pub(crate) struct Panels<'a> {
     pub(crate) weights: &'a [Weights],
