@@ -23,11 +23,15 @@ impl<const OPS: u32, const INPUTS: usize, const OUTPUTS: usize, const SCRATCH: u
     }
 
     /// Runs the model on one input, an array of `INPUTS` f32 values or bytes, and returns its outputs.
+    //
+    // Not inlined, nor are the others: their caller would keep on its stack what they need, even while it loads a model.
+    #[inline(never)]
     pub fn run<'i>(&self, input: impl Into<FixedInput<'i, INPUTS>>, scratch: &mut Scratch<SCRATCH>) -> [f32; OUTPUTS] {
         copied(self.0.run(input.into().0, scratch).unwrap_or_default())
     }
 
     /// [`run`](Self::run) without a final softmax: the values that softmax would turn into probabilities.
+    #[inline(never)]
     pub fn logits<'i>(
         &self,
         input: impl Into<FixedInput<'i, INPUTS>>,
@@ -37,6 +41,7 @@ impl<const OPS: u32, const INPUTS: usize, const OUTPUTS: usize, const SCRATCH: u
     }
 
     /// Runs the model on one input and returns the class with the largest output.
+    #[inline(never)]
     pub fn classify<'i>(
         &self,
         input: impl Into<FixedInput<'i, INPUTS>>,

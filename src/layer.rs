@@ -397,7 +397,7 @@ impl Layer {
     }
 
     /// [`output`](Self::output) for a layer that is in `OPS`.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn output_within<const OPS: u32>(&self, input: Shape) -> Result<Shape, LayerError> {
         let output = match self {
             Self::Dense(dense) => Shape::flat(dense.outputs),

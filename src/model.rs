@@ -11,7 +11,7 @@ use crate::kernels::windows::Geometry;
 use crate::kernels::{self, Backend, Panels, Weight};
 use crate::layer::{Activation, ElementType, InputSpec, Layer, Packing, Quantize, Shape, WeightType};
 use crate::ops;
-use crate::plan::{self, Memory, Place, Split, Step, Walk};
+use crate::plan::{Memory, Split, Step, Walk};
 
 /// One input of a model: values, or bytes that the model scales by its [`InputSpec`].
 ///
@@ -339,37 +339,37 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     /// The walk itself, for `rows` inputs. `None` if the arena is too small, which the plan rules out.
     #[inline(always)]
     fn execute<'s>(&self, rows: usize, input: Values<'_>, arena: &'s mut [u32], layers: usize) -> Option<&'s [f32]> {
-        let (mut place, mut held, mut element) = (Place::Input, 0, ElementType::F32);
+        let (mut held, mut before, mut element) = (0, 0, ElementType::F32);
         let mut walk = self.walk();
         for _ in 0..layers {
             let Some(Ok(step)) = walk.advance() else { break };
-            match step.memory {
-                Memory::Untouched => {}
-                Memory::InPlace => {
-                    let Split { source, .. } = plan::split(arena, place, held, 0)?;
-                    let values = bytemuck::cast_slice_mut(source);
-                    let row = (held / rows.max(1)).max(1);
-                    values.chunks_exact_mut(row).for_each(|values| self.overwrite(step, values));
-                }
-                Memory::Anew => {
-                    let made = step.output_words(rows);
-                    let Split { source, workspace, target, end } = plan::split(arena, place, held, made)?;
-                    let source = match (place, element) {
-                        (Place::Input, _) => input,
-                        (_, ElementType::F32) => Values::F32(bytemuck::cast_slice(source)),
-                        (_, ElementType::Int8) => Values::Int8(bytemuck::cast_slice(source)),
-                    };
-                    let target = match step.output_type {
-                        ElementType::F32 => Target::F32(bytemuck::cast_slice_mut(target)),
-                        ElementType::Int8 => Target::Int8(bytemuck::cast_slice_mut(target)),
-                    };
-                    self.layer(rows, step, source, workspace, target)?;
-                    (place, held, element) = (end, made, step.output_type);
-                }
+            if step.memory == Memory::Untouched {
+                continue;
             }
+            let words_before = step.words_before::<OPS>(rows);
+            let made = words_before + step.output_words(rows);
+            let Split { source, workspace, target } = step.split(arena, held, made)?;
+            if step.memory == Memory::InPlace {
+                let row = (held / rows.max(1)).max(1);
+                bytemuck::cast_slice_mut(target).chunks_exact_mut(row).for_each(|values| self.overwrite(step, values));
+                continue;
+            }
+            let source = source.get(before..).unwrap_or_default();
+            let source = match element {
+                _ if held == 0 => input,
+                _ if step.memory == Memory::Over => Values::Within(before * 4),
+                ElementType::F32 => Values::F32(bytemuck::cast_slice(source)),
+                ElementType::Int8 => Values::Int8(bytemuck::cast_slice(source)),
+            };
+            let target = target.get_mut(words_before..)?;
+            let target = match step.output_type {
+                ElementType::F32 => Target::F32(bytemuck::cast_slice_mut(target)),
+                ElementType::Int8 => Target::Int8(bytemuck::cast_slice_mut(target)),
+            };
+            self.layer(rows, step, source, workspace, target)?;
+            (held, before, element) = (made, words_before, step.output_type);
         }
-        let Split { source, .. } = plan::split(arena, place, held, 0)?;
-        Some(bytemuck::cast_slice(source))
+        walk.activation(arena, held).map(bytemuck::cast_slice)
     }
 
     /// Runs a layer that overwrites its input.
@@ -390,44 +390,60 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         mut target: Target<'_>,
     ) -> Option<()> {
         let (read, made) = (step.read as usize, step.made as usize);
+        let tensor = &self.tensor(step);
         if let Layer::Dense(dense) = step.layer {
             return if OPS & ops::DENSE != 0 {
-                self.dense(rows, step, dense.activation, source, workspace, target)
+                self.dense(rows, step, dense.activation, tensor.as_ref()?, source, workspace, target)
             } else {
                 None
             };
         }
         if rows == 1 {
-            return self.image_layer(step, source, workspace, target);
+            return self.image_layer(step, tensor, source, workspace, target);
         }
         for row in 0..rows {
             let (image, others) = source.split_at(read);
-            self.image_layer(step, image, workspace, target.part(row * made, made))?;
+            let (image, room) = match image {
+                // Counted from this image's outputs on.
+                Values::Within(first) => (Values::Within(first.checked_sub(row * made)?), usize::MAX),
+                image => (image, made),
+            };
+            self.image_layer(step, tensor, image, workspace, target.part(row * made, room))?;
             source = others;
         }
         Some(())
     }
 
     /// Runs one of the layers that take one input at a time.
-    fn image_layer(&self, step: &Step, x: Values<'_>, workspace: &mut [u32], out: Target<'_>) -> Option<()> {
-        match step.layer {
-            Layer::Conv2d(_) | Layer::DepthwiseConv2d(_) => match self.tensor(step)? {
-                PackedTensor::F32(weights) => self.convolution(step, x, weights, out),
-                PackedTensor::F16(weights) => self.convolution(step, x, weights, out),
-                PackedTensor::Int8(tensor) => self.convolution_int8(step, x, &tensor, workspace, out),
+    fn image_layer(
+        &self,
+        step: &Step,
+        tensor: &Option<PackedTensor<'_>>,
+        x: Values<'_>,
+        workspace: &mut [u32],
+        out: Target<'_>,
+    ) -> Option<()> {
+        match &step.layer {
+            Layer::Conv2d(_) | Layer::DepthwiseConv2d(_) => match tensor.as_ref()? {
+                PackedTensor::F32(weights) if OPS & ops::WEIGHTS_F32 != 0 => self.convolution(step, x, *weights, out),
+                PackedTensor::F16(weights) if OPS & ops::WEIGHTS_F16 != 0 => self.convolution(step, x, *weights, out),
+                PackedTensor::Int8(tensor) if OPS & ops::WEIGHTS_INT8 != 0 => {
+                    self.convolution_int8(step, x, tensor, workspace, out)
+                }
+                _ => None,
             },
             Layer::MaxPool2d(pool) if OPS & ops::MAX_POOL2D != 0 => {
                 let shapes = (step.input, step.output);
                 match (x, out) {
                     (Values::F32(x), Target::F32(out)) => {
-                        kernels::max_pool2d::max_pool2d(Inputs::plain(x), &pool, shapes, out)
+                        kernels::max_pool2d::max_pool2d(Inputs::plain(x), pool, shapes, out)
                     }
                     (Values::U8(x), Target::F32(out)) => {
-                        kernels::max_pool2d::max_pool2d(self.scaled(x), &pool, shapes, out);
+                        kernels::max_pool2d::max_pool2d(self.scaled(x), pool, shapes, out);
                     }
                     (Values::Int8(x), Target::Int8(out)) if OPS & ops::QUANTIZE != 0 => {
                         let (x, out) = (x.get(..step.read as usize)?, out.get_mut(..step.made as usize)?);
-                        kernels::max_pool2d::max_pool2d_int8(x, &pool, shapes, out);
+                        kernels::max_pool2d::max_pool2d_int8(x, pool, shapes, out);
                     }
                     _ => return None,
                 }
@@ -449,16 +465,26 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         rows: usize,
         step: &Step,
         activation: Activation,
+        tensor: &PackedTensor<'_>,
         x: Values<'_>,
         workspace: &mut [u32],
         out: Target<'_>,
     ) -> Option<()> {
-        match (self.tensor(step)?, out) {
-            (PackedTensor::F32(weights), Target::F32(out)) => self.dense_f32(rows, activation, x, weights, out),
-            (PackedTensor::F16(weights), Target::F32(out)) => self.dense_f32(rows, activation, x, weights, out),
-            (PackedTensor::Int8(tensor), out) => {
-                self.dense_int8(rows, x.quantized(step.quantize)?, &tensor, self.epilogue(activation), workspace, out)
+        match (tensor, out) {
+            (PackedTensor::F32(weights), Target::F32(out)) if OPS & ops::WEIGHTS_F32 != 0 => {
+                self.dense_f32(rows, activation, x, *weights, out)
             }
+            (PackedTensor::F16(weights), Target::F32(out)) if OPS & ops::WEIGHTS_F16 != 0 => {
+                self.dense_f32(rows, activation, x, *weights, out)
+            }
+            (PackedTensor::Int8(tensor), out) if OPS & ops::WEIGHTS_INT8 != 0 => self.dense_int8(
+                rows,
+                x.quantized(step.quantize.as_ref())?,
+                tensor,
+                self.epilogue(activation),
+                workspace,
+                out,
+            ),
             _ => None,
         }
     }
@@ -479,7 +505,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 let InputSpec { scale, offset, .. } = self.parsed.input;
                 dense_bytes_rows(self.backend, rows, x, (scale, offset), weights, floor(activation), out);
             }
-            Values::Int8(_) => return None,
+            Values::Int8(_) | Values::Within(_) => return None,
         }
         self.activate(activation, out);
         Some(())
@@ -529,7 +555,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         match x {
             Values::F32(x) => self.convolution_of(step, Inputs::plain(x), weights, out)?,
             Values::U8(x) => self.convolution_of(step, self.scaled(x), weights, out)?,
-            Values::Int8(_) => return None,
+            Values::Int8(_) | Values::Within(_) => return None,
         }
         self.activate(step.layer.activation(), out);
         Some(())
@@ -568,7 +594,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     ) -> Option<()> {
         const GROUPED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_GROUPED;
         const FOLDED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_FOLDED;
-        let (x, input, output) = (x.quantized(step.quantize)?, step.input, step.output);
+        let (x, input, output) = (x.quantized(step.quantize.as_ref())?, step.input, step.output);
         let epilogue = self.epilogue(step.layer.activation());
         match (&step.layer, tensor.packing()) {
             (Layer::Conv2d(conv), Packing::Grouped) if OPS & GROUPED == GROUPED => {
@@ -615,7 +641,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     }
 
     /// The parameters of a layer; `None` if it has none, or if this build has no kernels for their type.
-    #[inline(always)]
+    #[inline(never)]
     fn tensor(&self, step: &Step) -> Option<PackedTensor<'b>> {
         let weights = step.layer.weight_type()?;
         let bytes = self.parsed.weights.get(step.tensor_offset as usize..)?.get(..step.tensor_bytes as usize)?;
@@ -646,6 +672,8 @@ enum Values<'a> {
     /// Bytes of the model's input.
     U8(&'a [u8]),
     Int8(&'a [i8]),
+    /// Int8 activations in the target's memory, from that value on.
+    Within(usize),
 }
 
 impl<'a> From<Input<'a>> for Values<'a> {
@@ -663,6 +691,7 @@ impl<'a> Values<'a> {
             Self::F32(values) => values.len(),
             Self::U8(bytes) => bytes.len(),
             Self::Int8(values) => values.len(),
+            Self::Within(_) => 0,
         }
     }
 
@@ -682,13 +711,15 @@ impl<'a> Values<'a> {
                 let (first, others) = values.split_at_checked(len).unwrap_or_default();
                 (Self::Int8(first), Self::Int8(others))
             }
+            Self::Within(first) => (self, Self::Within(first + len)),
         }
     }
 
     /// The values as int8 activations: those that are not are quantised as `how` says.
-    fn quantized(self, how: Option<Quantize>) -> Option<Source<'a>> {
+    fn quantized(self, how: Option<&'a Quantize>) -> Option<Source<'a>> {
         match (self, how) {
             (Self::Int8(values), _) => Some(Source::Int8(values)),
+            (Self::Within(first), _) => Some(Source::Within(first)),
             (Self::U8(bytes), Some(how)) => Some(Source::Bytes(bytes, how)),
             (Self::F32(values), Some(how)) => Some(Source::F32(values, how)),
             (_, None) => None,

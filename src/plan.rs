@@ -18,6 +18,10 @@ pub(crate) struct Step {
     /// The type of the values that the layer makes.
     pub(crate) output_type: ElementType,
     pub(crate) memory: Memory,
+    /// Where the outputs lie.
+    place: Place,
+    /// If the next layer writes over them: the words that it needs before them for each input.
+    lead: Option<u32>,
     /// How the layer quantises what it reads, if the quantisation before it has left that to it.
     pub(crate) quantize: Option<Quantize>,
     /// Where the tensor begins in the weight section, in bytes.
@@ -33,8 +37,10 @@ pub(crate) struct Step {
 pub(crate) enum Memory {
     /// Writes its outputs to memory of their own.
     Anew,
-    /// Overwrites its input.
+    /// Overwrites its input, value by value.
     InPlace,
+    /// Writes its outputs over inputs that it has read, and to the words before them.
+    Over,
     /// Nothing: the next layer does what is to be done.
     Untouched,
 }
@@ -44,6 +50,15 @@ impl Step {
     #[inline(always)]
     pub(crate) fn output_words(&self, rows: usize) -> usize {
         (self.made as usize * rows * self.output_type.bytes() as usize).div_ceil(4)
+    }
+
+    /// Four-byte words before the outputs of `rows` inputs, for those of the next layer.
+    #[inline(always)]
+    pub(crate) fn words_before<const OPS: u32>(&self, rows: usize) -> usize {
+        if OPS & FOLDED_CONV2D != FOLDED_CONV2D {
+            return 0;
+        }
+        self.lead.unwrap_or(0) as usize * rows
     }
 }
 
@@ -58,7 +73,7 @@ pub(crate) struct Walk<I, const OPS: u32> {
     first: bool,
 }
 
-impl<I: Iterator<Item = Layer>, const OPS: u32> Walk<I, OPS> {
+impl<I: Iterator<Item = Layer> + Clone, const OPS: u32> Walk<I, OPS> {
     #[inline(never)]
     pub(crate) fn new(input: Shape, mut layers: I) -> Self {
         let next = layers.next();
@@ -70,6 +85,8 @@ impl<I: Iterator<Item = Layer>, const OPS: u32> Walk<I, OPS> {
             made: input.elements().unwrap_or(0),
             output_type: ElementType::F32,
             memory: Memory::Untouched,
+            place: Place::Input,
+            lead: None,
             quantize: None,
             tensor_offset: 0,
             tensor_bytes: 0,
@@ -83,21 +100,23 @@ impl<I: Iterator<Item = Layer>, const OPS: u32> Walk<I, OPS> {
     // The step stays where it is: moving it about would be more code than making it.
     #[inline(never)]
     pub(crate) fn advance(&mut self) -> Option<Result<&Step, LayerError>> {
-        let layer = self.next.take()?;
+        let layer = self.next.as_ref()?;
+        self.step.quantize = match self.step.layer {
+            Layer::Quantize(how) if self.step.memory == Memory::Untouched => Some(how),
+            _ => None,
+        };
+        self.step.layer = *layer;
         self.next = self.layers.next();
-        Some(self.enter(layer).map(|()| &self.step))
+        Some(self.enter().map(|()| &self.step))
     }
 
     #[inline(always)]
-    fn enter(&mut self, layer: Layer) -> Result<(), LayerError> {
+    fn enter(&mut self) -> Result<(), LayerError> {
         let (first, last) = (self.first, matches!(self.next, None | Some(Layer::Softmax)));
         self.first = false;
         let step = &mut self.step;
         step.input = step.output;
-        step.quantize = match step.layer {
-            Layer::Quantize(how) if step.memory == Memory::Untouched => Some(how),
-            _ => None,
-        };
+        let layer = &step.layer;
         step.memory = match layer {
             Layer::Softmax if first || self.next.is_some() => return Err(LayerError::SoftmaxMisplaced),
             Layer::Softmax => Memory::InPlace,
@@ -105,7 +124,6 @@ impl<I: Iterator<Item = Layer>, const OPS: u32> Walk<I, OPS> {
             Layer::Quantize(_) if self.next.as_ref().is_some_and(quantizes_on_the_way) => Memory::Untouched,
             _ => Memory::Anew,
         };
-        step.layer = layer;
         step.output = layer.output_within::<OPS>(step.input)?;
         step.read = step.made;
         step.made = step.output.elements().ok_or(LayerError::TooLarge)?;
@@ -115,7 +133,38 @@ impl<I: Iterator<Item = Layer>, const OPS: u32> Walk<I, OPS> {
         step.tensor_offset.checked_add(step.tensor_bytes).ok_or(LayerError::TooLarge)?;
         let workspace = workspace::<OPS>(&step.layer, step.input, step.quantize.is_some());
         step.workspace = workspace.ok_or(LayerError::TooLarge)?;
+        self.place();
         Ok(())
+    }
+
+    /// Decides where the outputs lie, and what lies before them.
+    #[inline(always)]
+    fn place(&mut self) {
+        let step = &mut self.step;
+        if OPS & FOLDED_CONV2D == FOLDED_CONV2D && step.lead.take().is_some() {
+            step.memory = Memory::Over;
+        }
+        step.place = match (step.memory, step.place) {
+            (Memory::Anew, Place::Low) => Place::High,
+            (Memory::Anew, _) => Place::Low,
+            (_, place) => place,
+        };
+        if OPS & FOLDED_CONV2D == FOLDED_CONV2D && step.place == Place::Low {
+            // What the last layer makes is not int8.
+            let last = matches!(self.layers.clone().next(), None | Some(Layer::Softmax));
+            let lead = self.next.as_ref().filter(|_| !last).and_then(|next| lead::<OPS>(next, step.output));
+            // A layer that writes over its own inputs does so from the start of the memory.
+            step.lead = lead.filter(|lead| *lead == 0 || step.memory == Memory::Anew);
+        }
+    }
+
+    /// The outputs of the layer that the walk has come to: `held` words of `arena`, and those before them.
+    pub(crate) fn activation<'a>(&self, arena: &'a [u32], held: usize) -> Option<&'a [u32]> {
+        match self.step.place {
+            Place::Input => None,
+            Place::Low => arena.get(..held),
+            Place::High => arena.get(arena.len().checked_sub(held)?..),
+        }
     }
 
     /// The layers one by one; the walk ends at an error.
@@ -130,15 +179,27 @@ fn quantizes_on_the_way(layer: &Layer) -> bool {
         && matches!(layer.weight_type(), Some(WeightType::Int8(Packing::Folded)))
 }
 
+/// What it takes to run 2-D convolutions with folded weights.
+const FOLDED_CONV2D: u32 = ops::WEIGHTS_INT8_FOLDED | ops::CONV2D;
+
+/// Four-byte words that a layer needs before its input to write its outputs over it; `None` if it can't.
+fn lead<const OPS: u32>(layer: &Layer, input: Shape) -> Option<u32> {
+    match (layer, layer.weight_type()) {
+        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Folded))) => {
+            Some(int8::conv2d::folded_lead(conv, input, layer.output_within::<OPS>(input).ok()?))
+        }
+        _ => None,
+    }
+}
+
 /// Four-byte words of workspace that a layer needs beside its input and its outputs.
 fn workspace<const OPS: u32>(layer: &Layer, input: Shape, quantized: bool) -> Option<u32> {
     const GROUPED: u32 = ops::WEIGHTS_INT8_GROUPED | ops::CONV2D;
-    const FOLDED: u32 = ops::WEIGHTS_INT8_FOLDED | ops::CONV2D;
     match (layer, layer.weight_type()) {
         (Layer::Dense(dense), Some(WeightType::Int8(Packing::Folded))) if OPS & ops::WEIGHTS_INT8_FOLDED != 0 => {
             Some(int8::dense::folded_workspace(input.elements()?, dense.outputs.into()))
         }
-        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Folded))) if OPS & FOLDED == FOLDED => {
+        (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Folded))) if OPS & FOLDED_CONV2D == FOLDED_CONV2D => {
             int8::conv2d::folded_workspace(conv, input, quantized)
         }
         (Layer::Conv2d(conv), Some(WeightType::Int8(Packing::Grouped))) if OPS & GROUPED == GROUPED => {
@@ -169,7 +230,10 @@ pub(crate) enum PlanError {
 
 impl Plan {
     /// The plan for layers that are in `OPS`.
-    pub(crate) fn new<const OPS: u32>(input: Shape, layers: impl Iterator<Item = Layer>) -> Result<Self, PlanError> {
+    pub(crate) fn new<const OPS: u32>(
+        input: Shape,
+        layers: impl Iterator<Item = Layer> + Clone,
+    ) -> Result<Self, PlanError> {
         let input_len = input.elements().ok_or(PlanError::Input)?;
         let mut plan = Self { input_len, output_len: input_len, scratch_bytes: 0, weight_bytes: 0, ops: 0 };
         // The input stays where the caller has it, so the first layer needs room for its output only.
@@ -179,17 +243,18 @@ impl Plan {
         while let Some(step) = walk.advance() {
             let step = step.map_err(|error| PlanError::Layer(index, error))?;
             let too_large = PlanError::Layer(index, LayerError::TooLarge);
-            let made = step.output_words(1) as u32;
-            // At most 2 * MAX_ELEMENTS words, and the workspace.
+            let made = (step.words_before::<OPS>(1) + step.output_words(1)) as u32;
+            // At most 3 * MAX_ELEMENTS words, and the workspace.
             let words = match step.memory {
                 Memory::Anew => (held + made).checked_add(step.workspace).ok_or(too_large)?,
+                Memory::Over => held.checked_add(step.workspace).ok_or(too_large)?,
                 Memory::InPlace | Memory::Untouched => held,
             };
             plan.scratch_bytes = plan.scratch_bytes.max(words.checked_mul(4).ok_or(too_large)?);
             plan.weight_bytes = step.tensor_offset + step.tensor_bytes;
             plan.ops |= step.layer.ops();
             plan.output_len = step.made;
-            if step.memory == Memory::Anew {
+            if matches!(step.memory, Memory::Anew | Memory::Over) {
                 held = made;
             }
             index += 1;
@@ -211,33 +276,39 @@ pub(crate) enum Place {
 
 /// Parts of the scratch memory, in words of four bytes.
 pub(crate) struct Split<'a> {
-    /// The activation that there is; empty if it lies elsewhere.
+    /// The activation that there is; empty if it lies elsewhere, or in the target.
     pub(crate) source: &'a mut [u32],
-    /// What lies between the two.
+    /// What belongs to neither of the two.
     pub(crate) workspace: &'a mut [u32],
     /// Room for the next.
     pub(crate) target: &'a mut [u32],
-    /// Where that is.
-    pub(crate) end: Place,
 }
 
-/// Splits the scratch memory `arena` into the activation that lies at `place` (`held` words; empty if it lies outside), room
-/// for `made` words at the other end, and what is between them. `None` if the arena is too small.
-pub(crate) fn split(arena: &mut [u32], place: Place, held: usize, made: usize) -> Option<Split<'_>> {
-    match place {
-        Place::Input => {
-            let (target, workspace) = arena.split_at_mut_checked(made)?;
-            Some(Split { source: Default::default(), workspace, target, end: Place::Low })
-        }
-        Place::Low => {
-            let (source, rest) = arena.split_at_mut_checked(held)?;
-            let (workspace, target) = rest.split_at_mut_checked(rest.len().checked_sub(made)?)?;
-            Some(Split { source, workspace, target, end: Place::High })
-        }
-        Place::High => {
-            let (rest, source) = arena.split_at_mut_checked(arena.len().checked_sub(held)?)?;
-            let (target, workspace) = rest.split_at_mut_checked(made)?;
-            Some(Split { source, workspace, target, end: Place::Low })
+impl Step {
+    /// Splits the scratch memory `arena` into the activation that there is (`held` words, and those before it), room for
+    /// `made` words, and what belongs to neither. `None` if the arena is too small.
+    pub(crate) fn split<'a>(&self, arena: &'a mut [u32], held: usize, made: usize) -> Option<Split<'a>> {
+        let source = Default::default();
+        match (self.memory, self.place) {
+            (Memory::Anew, Place::High) => {
+                let (source, rest) = arena.split_at_mut_checked(held)?;
+                let (workspace, target) = rest.split_at_mut_checked(rest.len().checked_sub(made)?)?;
+                Some(Split { source, workspace, target })
+            }
+            (Memory::Anew, _) => {
+                // An input that lies outside holds nothing.
+                let (rest, source) = arena.split_at_mut_checked(arena.len().checked_sub(held)?)?;
+                let (target, workspace) = rest.split_at_mut_checked(made)?;
+                Some(Split { source, workspace, target })
+            }
+            (_, Place::High) => {
+                let (workspace, target) = arena.split_at_mut_checked(arena.len().checked_sub(held)?)?;
+                Some(Split { source, workspace, target })
+            }
+            _ => {
+                let (target, workspace) = arena.split_at_mut_checked(held)?;
+                Some(Split { source, workspace, target })
+            }
         }
     }
 }

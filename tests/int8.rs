@@ -138,6 +138,64 @@ proptest! {
     }
 }
 
+/// How far the outputs of a convolution get ahead of its inputs, in values, found by trying: what each output position reads and
+/// writes, one after the other.
+fn lead(conv: &Conv2d, [height, width, channels]: [usize; 3], [rows, columns, filters]: [usize; 3]) -> usize {
+    let ([kh, kw], [sh, sw], [ph, pw]) =
+        (conv.kernel.map(usize::from), conv.stride.map(usize::from), conv.pool.map(usize::from));
+    let [top, left] = [conv.padding.top, conv.padding.left].map(|n| usize::try_from(n).expect("no cropping"));
+    let first_read = |row: usize, column: usize| {
+        let taps = (0..(ph - 1) * sh + kh).flat_map(|y| (0..(pw - 1) * sw + kw).map(move |x| [y, x]));
+        let places = taps.filter_map(|[y, x]| {
+            let [y, x] = [(row * ph * sh + y).checked_sub(top)?, (column * pw * sw + x).checked_sub(left)?];
+            (y < height && x < width).then_some((y * width + x) * channels)
+        });
+        places.min().expect("a window within the input")
+    };
+    let reads: Vec<_> = (0..rows).flat_map(|row| (0..columns).map(move |column| first_read(row, column))).collect();
+    let ahead = (1..reads.len()).map(|made| (made * filters).saturating_sub(*reads[made..].iter().min().unwrap()));
+    ahead.max().unwrap_or(0).max((rows * columns * filters).saturating_sub(height * width * channels))
+}
+
+/// The scratch memory of two convolutions and a dense layer, as `docs/format.md` describes it.
+#[test]
+fn a_convolution_with_folded_weights_writes_over_its_input() {
+    let layer = |filters, [top, bottom, left, right]: [i8; 4], stride, pool| {
+        let padding = Padding { top, bottom, left, right };
+        Conv2d { padding, stride: [stride; 2], pool: [pool; 2], ..conv(filters, 3, Activation::Relu) }
+    };
+    // The last number is the second layer's lead: none, a row and a position of padding, what there are more outputs than inputs.
+    let drawn = [
+        (28, layer(8, [0; 4], 1, 2), layer(16, [0; 4], 1, 2), 0),
+        (9, layer(8, [1; 4], 1, 1), layer(8, [1; 4], 1, 1), 8 * (9 + 1)),
+        (9, layer(4, [0; 4], 1, 1), layer(24, [1; 4], 1, 1), 7 * 7 * (24 - 4)),
+    ];
+    for (seed, (side, first, second, expected)) in (1..).zip(drawn) {
+        let layers = [Layer::Conv2d(first), Layer::Conv2d(second), dense(10, Activation::None)];
+        let network = Network::random(input(side, side, 1), &layers, seed);
+        let before = dims(&network.input);
+        let between = reference::output_dims(&layers[0], before).expect("a possible layer");
+        let behind = reference::output_dims(&layers[1], between).expect("a possible layer");
+        let lead = lead(&second, between, behind);
+        assert_eq!(lead, expected);
+        let held = lead.div_ceil(4) + between.iter().product::<usize>().div_ceil(4);
+        let workspace = |conv: &Conv2d, [_, width, channels]: [usize; 3], quantizes: bool| {
+            let (run, rows) = ((3 * channels).div_ceil(4), 3 + usize::from(conv.pool[0] - 1));
+            let sums = usize::from(conv.filters).next_multiple_of(4);
+            sums + 2 * rows * run + run + if quantizes { (rows * width * channels).div_ceil(4) + 1 } else { 0 }
+        };
+        let words = [
+            held + workspace(&first, before, true),
+            held + workspace(&second, between, false),
+            behind.iter().product::<usize>().div_ceil(4) + 10 + 12 + 4 * 64,
+        ];
+        let blob = encode(&network, 1.0 / 127.0, &[0.02; 3], Packing::Folded).expect("ordinary weights and scales");
+        let model = Model::load(&blob).expect("a valid blob");
+        assert_eq!(model.scratch_bytes(), 4 * words.into_iter().max().expect("three layers"));
+        check(&network, seed);
+    }
+}
+
 #[test]
 fn long_sums_do_not_overflow() {
     // The largest weights and inputs: half of what a 32-bit sum can hold after 66,571 products.

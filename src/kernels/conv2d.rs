@@ -107,7 +107,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
                 band.columns = 0..0;
             }
             for row in band.rows.clone() {
-                for column in (0..band.columns.start).chain(band.columns.end..self.geometry.output_width) {
+                for column in (0..band.columns.start).chain(band.columns.end..self.geometry.output_width()) {
                     self.border::<V, W, COLUMNS>(columns, [row, column], out);
                 }
             }
@@ -130,7 +130,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         out: &mut [f32],
     ) {
         let pooled = if POOLED == ANY { self.geometry.pooled() as usize } else { POOLED };
-        let Geometry { kernel: [_, kw], channels, .. } = self.geometry;
+        let ([_, kw], channels) = (self.geometry.kernel(), self.geometry.channels());
         let len = kw as usize * channels;
         let first = band.window_rows.start as usize * len;
         let operands = self.operands::<V, W, COLUMNS>(columns, first, band.window_rows.len(), len);
@@ -163,7 +163,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
                 *largest = largest.pool(sum);
             }
         }
-        let position = (row * self.geometry.output_width + column) as usize * self.filters;
+        let position = (row * self.geometry.output_width() + column) as usize * self.filters;
         self.store(columns, &pooled, position, out);
     }
 
@@ -215,7 +215,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         columns: &Columns<'_, W, COLUMNS>,
         [row, column]: Corner,
     ) -> [V; COLUMNS] {
-        let Geometry { kernel: [_, kw], channels, .. } = self.geometry;
+        let ([_, kw], channels) = (self.geometry.kernel(), self.geometry.channels());
         let mut tile = [self.bias(columns)];
         let inside = self.geometry.columns_inside(column);
         for ky in self.geometry.rows_inside(row) {
@@ -254,7 +254,7 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
             columns: columns.starts,
             stride: columns.width,
         };
-        let pitch = self.geometry.width as usize * self.geometry.channels;
+        let pitch = self.geometry.width() as usize * self.geometry.channels();
         Operands::new(self.x, weights, Runs { count, pitch, len })
     }
 }

@@ -10,19 +10,16 @@ pub(super) fn within(n: i32, most: i32) -> i32 {
 }
 
 /// What decides where the windows lie.
+//
+// Small, since it lies on the stack of a microcontroller while its largest kernel runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Geometry {
-    pub(super) height: i32,
-    pub(super) width: i32,
-    pub(super) channels: usize,
-    pub(super) kernel: [i32; 2],
-    pub(super) stride: [i32; 2],
-    /// Row and column of the first window; negative where it begins in the padding.
-    pub(super) origin: [i32; 2],
-    pub(super) pool: [i32; 2],
-    /// Rows and positions per row of the output, after pooling.
-    pub(super) output_height: i32,
-    pub(super) output_width: i32,
+    kernel: [u8; 2],
+    stride: [u8; 2],
+    pool: [u8; 2],
+    origin: [i16; 2],
+    input: Shape,
+    output: Shape,
 }
 
 /// The row and column of a window's first value.
@@ -30,17 +27,8 @@ pub(super) type Corner = [i32; 2];
 
 impl Geometry {
     pub(crate) fn new(conv: &Conv2d, input: Shape, output: Shape) -> Self {
-        Self {
-            height: i32::from(input.height),
-            width: i32::from(input.width),
-            channels: usize::from(input.channels),
-            kernel: conv.kernel.map(i32::from),
-            stride: conv.stride.map(i32::from),
-            origin: [-i32::from(conv.padding.top), -i32::from(conv.padding.left)],
-            pool: conv.pool.map(i32::from),
-            output_height: i32::from(output.height),
-            output_width: i32::from(output.width),
-        }
+        let Conv2d { kernel, stride, pool, padding, .. } = *conv;
+        Self { kernel, stride, pool, origin: [-i16::from(padding.top), -i16::from(padding.left)], input, output }
     }
 
     /// That of a depthwise convolution: as of one without pooling.
@@ -50,26 +38,78 @@ impl Geometry {
         Self::new(&conv, input, output)
     }
 
+    #[inline(always)]
+    pub(super) fn height(&self) -> i32 {
+        self.input.height.into()
+    }
+
+    #[inline(always)]
+    pub(super) fn width(&self) -> i32 {
+        self.input.width.into()
+    }
+
+    #[inline(always)]
+    pub(super) fn channels(&self) -> usize {
+        self.input.channels.into()
+    }
+
+    #[inline(always)]
+    pub(super) fn kernel(&self) -> [i32; 2] {
+        let [height, width] = self.kernel;
+        [height.into(), width.into()]
+    }
+
+    #[inline(always)]
+    pub(super) fn stride(&self) -> [i32; 2] {
+        let [down, right] = self.stride;
+        [down.into(), right.into()]
+    }
+
+    /// Row and column of the first window; negative where it begins in the padding.
+    #[inline(always)]
+    pub(super) fn origin(&self) -> [i32; 2] {
+        let [row, column] = self.origin;
+        [row.into(), column.into()]
+    }
+
+    #[inline(always)]
+    pub(super) fn pool(&self) -> [i32; 2] {
+        let [height, width] = self.pool;
+        [height.into(), width.into()]
+    }
+
+    /// Rows of the output, after pooling.
+    #[inline(always)]
+    pub(super) fn output_height(&self) -> i32 {
+        self.output.height.into()
+    }
+
+    /// Positions per row of the output.
+    #[inline(always)]
+    pub(super) fn output_width(&self) -> i32 {
+        self.output.width.into()
+    }
+
     pub(super) fn elements(&self) -> usize {
-        self.height as usize * self.width as usize * self.channels
+        self.height() as usize * self.width() as usize * self.channels()
     }
 
     pub(super) fn window(&self) -> usize {
-        let [kh, kw] = self.kernel;
-        kh as usize * kw as usize * self.channels
+        let [kh, kw] = self.kernel();
+        kh as usize * kw as usize * self.channels()
     }
 
     /// How many windows are pooled to one output.
     #[inline(always)]
     pub(super) fn pooled(&self) -> i32 {
-        let [ph, pw] = self.pool;
+        let [ph, pw] = self.pool();
         ph * pw
     }
 
     /// The corner of window `index` (row by row) of the windows that are pooled to an output.
     #[inline(always)]
     pub(super) fn corner(&self, [row, column]: Corner, index: i32) -> Corner {
-        let ([ph, pw], [sh, sw], [top, left]) = (self.pool, self.stride, self.origin);
+        let ([ph, pw], [sh, sw], [top, left]) = (self.pool(), self.stride(), self.origin());
         let down = index.checked_div(pw).unwrap_or(0);
         let right = index - down * pw;
         [top + (row * ph + down) * sh, left + (column * pw + right) * sw]
@@ -78,26 +118,26 @@ impl Geometry {
     /// The rows of a window that lie within the input.
     #[inline(always)]
     pub(super) fn rows_inside(&self, row: i32) -> Range<i32> {
-        let [kh, _] = self.kernel;
-        within(-row, kh)..within(self.height - row, kh)
+        let [kh, _] = self.kernel();
+        within(-row, kh)..within(self.height() - row, kh)
     }
 
     /// The columns of a window that lie within the input.
     #[inline(always)]
     pub(super) fn columns_inside(&self, column: i32) -> Range<i32> {
-        let [_, kw] = self.kernel;
-        within(-column, kw)..within(self.width - column, kw)
+        let [_, kw] = self.kernel();
+        within(-column, kw)..within(self.width() - column, kw)
     }
 
     /// The output in bands, from the top.
     #[inline(always)]
     pub(super) fn band(&self, top: i32) -> Option<Band> {
-        if top >= self.output_height {
+        if top >= self.output_height() {
             return None;
         }
         let window_rows = self.common_rows(top);
         let mut bottom = top + 1;
-        while bottom < self.output_height && self.common_rows(bottom) == window_rows {
+        while bottom < self.output_height() && self.common_rows(bottom) == window_rows {
             bottom += 1;
         }
         let columns = if window_rows.is_empty() { 0..0 } else { self.inside() };
@@ -107,12 +147,12 @@ impl Geometry {
     /// The outputs of a row whose windows lie within the input from left to right.
     #[inline(always)]
     fn inside(&self) -> Range<i32> {
-        let ([_, pw], [_, sw], [_, left], [_, kw]) = (self.pool, self.stride, self.origin, self.kernel);
+        let ([_, pw], [_, sw], [_, left], [_, kw]) = (self.pool(), self.stride(), self.origin(), self.kernel());
         // An output's windows begin at `left + column * step` and end `reach` further right.
         let (step, reach) = (pw * sw, (pw - 1) * sw + kw);
         let steps_to = |distance: i32| distance.max(0).checked_div(step).unwrap_or(0);
-        let first = steps_to(-left + step - 1).min(self.output_width);
-        let behind = steps_to(self.width - reach - left + step).min(self.output_width).max(first);
+        let first = steps_to(-left + step - 1).min(self.output_width());
+        let behind = steps_to(self.width() - reach - left + step).min(self.output_width()).max(first);
         first..behind
     }
 
@@ -120,7 +160,7 @@ impl Geometry {
     /// that are pooled together.
     #[inline(always)]
     fn common_rows(&self, row: i32) -> Range<i32> {
-        let [ph, pw] = self.pool;
+        let [ph, pw] = self.pool();
         let [top, _] = self.corner([row, 0], 0);
         let [bottom, _] = self.corner([row, 0], (ph - 1) * pw);
         let rows = self.rows_inside(top);
@@ -130,21 +170,21 @@ impl Geometry {
     /// From the first input of an output to that of the next in the row.
     #[inline(always)]
     fn column_distance(&self) -> usize {
-        let ([_, pw], [_, sw]) = (self.pool, self.stride);
-        (pw * sw) as usize * self.channels
+        let ([_, pw], [_, sw]) = (self.pool(), self.stride());
+        (pw * sw) as usize * self.channels()
     }
 
     /// From the first input of an output to that of the one below it.
     #[inline(always)]
     fn row_distance(&self) -> usize {
-        let ([ph, _], [sh, _]) = (self.pool, self.stride);
-        (ph * sh * self.width) as usize * self.channels
+        let ([ph, _], [sh, _]) = (self.pool(), self.stride());
+        (ph * sh * self.width()) as usize * self.channels()
     }
 
     /// The index of a position's first channel. (A position in the padding has none; differences of indices are right.)
     #[inline(always)]
     pub(super) fn index_of(&self, [row, column]: Corner) -> usize {
-        ((row * self.width + column) as usize).wrapping_mul(self.channels)
+        ((row * self.width() + column) as usize).wrapping_mul(self.channels())
     }
 }
 
@@ -212,10 +252,10 @@ impl<const WINDOWS: usize> Walk<WINDOWS> {
             to_next,
             to_next_row: geometry.row_distance().wrapping_sub(to_next.wrapping_mul(outputs_per_row)),
             filters,
-            gap: (geometry.output_width as usize).wrapping_sub(outputs_per_row).wrapping_mul(filters),
+            gap: (geometry.output_width() as usize).wrapping_sub(outputs_per_row).wrapping_mul(filters),
             outputs_per_row,
             start: geometry.index_of([top + band.window_rows.start, left]),
-            position: (band.rows.start * geometry.output_width + band.columns.start) as usize * filters,
+            position: (band.rows.start * geometry.output_width() + band.columns.start) as usize * filters,
             column: 0,
             remaining: band.rows.len() * outputs_per_row,
         }

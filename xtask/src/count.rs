@@ -92,6 +92,9 @@ pub(crate) fn check() -> Result<()> {
         if let Some(code) = workload.bound.code {
             ensure!(counts.code <= code, "{}: {} bytes of code, more than {code}", workload.name(), counts.code);
         }
+        if let Some(ram) = workload.bound.ram {
+            ensure!(counts.ram <= ram, "{}: {} bytes of RAM, more than {ram}", workload.name(), counts.ram);
+        }
     }
     Ok(())
 }

@@ -25,17 +25,23 @@ pub(crate) struct Bound {
     pub(crate) ratio: Option<f64>,
     /// Bytes of code.
     pub(crate) code: Option<u64>,
+    /// Bytes of RAM.
+    pub(crate) ram: Option<u64>,
 }
 
 impl Bound {
-    const NONE: Self = Self { ratio: None, code: None };
+    const NONE: Self = Self { ratio: None, code: None, ram: None };
 
     const fn ratio(ratio: f64) -> Self {
-        Self { ratio: Some(ratio), code: None }
+        Self { ratio: Some(ratio), ..Self::NONE }
     }
 
     const fn code(self, bytes: u64) -> Self {
         Self { code: Some(bytes), ..self }
+    }
+
+    const fn ram(self, bytes: u64) -> Self {
+        Self { ram: Some(bytes), ..self }
     }
 }
 
@@ -84,7 +90,7 @@ pub(crate) const ALL: &[Workload] = &[
     int8(
         &M4F,
         &W4,
-        Bound::ratio(0.60).code(10 * 1024),
+        Bound::ratio(0.60).code(10 * 1024).ram(2560),
         Peer::new("best per layer", 661_927, 13_560, 7_048).cycles(1_575_795),
     ),
     int8(&M0, &W1, Bound::ratio(0.75), Peer::new("CMSIS-NN", 679_405, 3_042, 192)),

@@ -293,8 +293,8 @@ fn conv2d(source: Source<'_>, geometry: &Geometry, weights: &Panels<'_, f32>, fl
     let mut sums = Sums { bias: [0.0; PANEL], sums: [0.0; PANEL] };
     let mut first = 0;
     while let Some(mut panel) = Panel::new(source, weights, first, &mut sums) {
-        for (row, out) in out.chunks_exact_mut((geometry.output_width as usize * filters).max(1)).enumerate() {
-            let [ph, _] = geometry.pool;
+        for (row, out) in out.chunks_exact_mut((geometry.output_width() as usize * filters).max(1)).enumerate() {
+            let [ph, _] = geometry.pool();
             for down in 0..ph {
                 let out = out.get_mut(first..).unwrap_or_default();
                 row_of_windows(&mut panel, source, geometry, row as i32 * ph + down, filters, least, out);
@@ -319,8 +319,9 @@ fn row_of_windows(
     least: i32,
     out: &mut [i32],
 ) {
-    let Geometry { width, channels, kernel: [_, kw], stride: [sh, sw], origin: [top, left], pool: [_, pw], .. } =
-        *geometry;
+    let ([_, kw], [sh, sw], [top, left], [_, pw]) =
+        (geometry.kernel(), geometry.stride(), geometry.origin(), geometry.pool());
+    let (width, channels) = (geometry.width(), geometry.channels());
     let top = top + row * sh;
     let rows = geometry.rows_inside(top);
     // The bytes of a position and of a row, and the first inputs of the next window.

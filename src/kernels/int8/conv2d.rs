@@ -3,7 +3,7 @@
 use super::quantize::{Source, at_least_smallest};
 use super::requantize::{Epilogue, Target};
 use super::tensor::Int8Tensor;
-use crate::kernels::backend::folded::{self, GROUPS_AT_A_TIME, Panels, Then, Windows};
+use crate::kernels::backend::folded::{self, GROUPS_AT_A_TIME, Products, Runs, Then, clear_words};
 use crate::kernels::windows::{Corner, Geometry};
 use crate::layer::{Conv2d, Shape};
 
@@ -63,25 +63,41 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Writes the values of row `ky` of the window at `corner` to `run`: zeros where it lies outside of the image.
+    /// Writes the values of row `ky` of the window at `corner` to `run`, which is left as it is where that lies outside of the
+    /// image.
     #[inline(always)]
     pub(super) fn copy_run(&self, geometry: &Geometry, [row, column]: Corner, ky: i32, run: &mut [i8]) {
         let inside = geometry.columns_inside(column);
-        let skipped = inside.start as usize * geometry.channels;
-        let len = (inside.end - inside.start).max(0) as usize * geometry.channels;
-        let within = row + ky >= 0 && row + ky < geometry.height;
-        if !within || len < run.len() {
-            // (As of `folded::clear`.)
-            let zero = core::hint::black_box(0);
-            run.iter_mut().for_each(|value| *value = zero);
-        }
-        if within {
+        let skipped = inside.start as usize * geometry.channels();
+        let len = (inside.end - inside.start).max(0) as usize * geometry.channels();
+        if row + ky >= 0 && row + ky < geometry.height() {
             let start = geometry.index_of([row + ky - self.first, column + inside.start]);
             let from = self.values.get(start..).unwrap_or_default();
             let to = run.get_mut(skipped..skipped + len).unwrap_or_default();
             to.iter_mut().zip(from).for_each(|(to, value)| *to = at_least_smallest(*value));
         }
     }
+}
+
+/// Four-byte words before the input that [`conv2d_folded`] needs to write its outputs over it: so many that no output reaches
+/// what is still to be read, in this image or the next.
+pub(crate) fn folded_lead(conv: &Conv2d, input: Shape, output: Shape) -> u32 {
+    let geometry = Geometry::new(conv, input, output);
+    let ([top, left], [sh, sw], [ph, pw]) = (geometry.origin(), geometry.stride(), geometry.pool());
+    let (channels, filters) = (i32::from(input.channels), i32::from(output.channels));
+    let rows = furthest(
+        geometry.output_height(),
+        (geometry.output_width() * filters, geometry.width() * channels),
+        (top, ph * sh),
+    );
+    let columns = furthest(geometry.output_width(), (filters, channels), (left, pw * sw));
+    let more = geometry.output_height() * geometry.output_width() * filters - geometry.elements() as i32;
+    (rows + columns).max(more).max(0).cast_unsigned().div_ceil(4)
+}
+
+/// How far the outputs get ahead of the inputs: the largest of `i * made - read * n`, where `n` is `first + i * step`, or 0.
+fn furthest(count: i32, (made, read): (i32, i32), (first, step): (i32, i32)) -> i32 {
+    (0..count).fold(0, |most, index| most.max(index * made - read * (first + index * step).max(0)))
 }
 
 /// A convolution with folded weights. `x` is `[H, W, C]`, `out` is `[H, W, filters]`. `None` if the workspace is too small.
@@ -95,32 +111,37 @@ pub(crate) fn conv2d_folded(
     workspace: &mut [u32],
     mut out: Target<'_>,
 ) -> Option<()> {
-    let parts = Workspace::new(conv, input, x.ready().is_none())?;
+    let quantized = matches!(x, Source::Bytes(..) | Source::F32(..));
+    let parts = Workspace::new(conv, input, quantized)?;
     let (sums, workspace) = workspace.split_at_mut_checked(parts.sums as usize)?;
     let (words, workspace) = workspace.split_at_mut_checked(parts.words as usize)?;
     let (run, workspace) = workspace.split_at_mut_checked(parts.run as usize)?;
     let band: &mut [i8] = bytemuck::cast_slice_mut(workspace.get_mut(..parts.band as usize)?);
-    let mut folded = Folded {
-        geometry: Geometry::new(conv, input, output),
-        weights: tensor.folded_weights(),
-        groups_of_run: parts.run as usize,
-        sums: bytemuck::cast_slice_mut(sums).as_chunks_mut().0,
-        words: words.as_chunks_mut().0,
-        run: bytemuck::cast_slice_mut(run),
-    };
+    let geometry = Geometry::new(conv, input, output);
+    let ([kh, _], [sh, _], [ph, _]) = (geometry.kernel(), geometry.stride(), geometry.pool());
+    let (groups, step) = (kh as usize * run.len(), sh as usize * run.len());
+    let pitch = geometry.width() as usize * geometry.channels();
+    let sums: &mut [[i32; folded::PANEL]] = bytemuck::cast_slice_mut(sums).as_chunks_mut().0;
+    let weights = tensor.folded_weights();
+    let runs = Runs::new(((ph - 1) * sh + kh) as usize, pitch, run.len())?;
+    let products = Products::new(weights, (sums.len(), groups), (ph as usize, step), groups);
+    let words = words.as_chunks_mut().0;
+    let mut folded = Folded { geometry: &geometry, weights, runs, products, sums, words, run };
     let filters = tensor.outputs();
     let mut first_output = 0;
-    for row in 0..folded.geometry.output_height {
-        let [top, _] = folded.geometry.corner([row, 0], 0);
-        let rows = if let Some(values) = x.ready() {
-            Rows { values, first: 0 }
-        } else {
-            let first = top.max(0).min(folded.geometry.height);
-            x.read(folded.geometry.index_of([first, 0]), band);
-            Rows { values: band, first }
-        };
-        for column in 0..folded.geometry.output_width {
-            folded.position(rows, [row, column])?;
+    for row in 0..geometry.output_height() {
+        let [top, mut left] = geometry.corner([row, 0], 0);
+        let first = if quantized { top.max(0).min(geometry.height()) } else { 0 };
+        if quantized {
+            x.read(geometry.index_of([first, 0]), band);
+        }
+        for _ in 0..geometry.output_width() {
+            let values = match (x, &out) {
+                (Source::Int8(values), _) => values,
+                (Source::Within(start), Target::Int8(values)) => values.get(start..)?,
+                _ => band,
+            };
+            left = folded.position(Rows { values, first }, [top, left])?;
             epilogue.store(tensor, 0, folded.sums.as_flattened(), out.part(first_output, filters));
             first_output += filters;
         }
@@ -129,74 +150,86 @@ pub(crate) fn conv2d_folded(
 }
 
 struct Folded<'a> {
-    geometry: Geometry,
+    geometry: &'a Geometry,
     weights: &'a [folded::Weights],
-    groups_of_run: usize,
+    /// The rows of the windows that are pooled and lie above one another.
+    runs: Runs,
+    /// `None` if windows are computed in parts.
+    products: Option<Products<'a>>,
     sums: &'a mut [[i32; folded::PANEL]],
+    /// Those rows in form, and room for one that is not.
     words: &'a mut [folded::Inputs],
-    run: &'a mut [i8],
+    run: &'a mut [u32],
 }
 
 impl Folded<'_> {
-    /// The sums of one output position.
+    /// The sums of one output position, whose first window begins at a corner. Returns where the next position's is from the
+    /// left.
     #[inline(always)]
-    fn position(&mut self, x: Rows<'_>, [row, column]: Corner) -> Option<()> {
+    fn position(&mut self, x: Rows<'_>, [top, mut left]: Corner) -> Option<i32> {
         self.sums.as_flattened_mut().fill(i32::MIN);
-        let [kh, _] = self.geometry.kernel;
-        let ([sh, _], [ph, pw]) = (self.geometry.stride, self.geometry.pool);
-        let (groups, step) = (kh as usize * self.groups_of_run, sh as usize * self.groups_of_run);
-        for right in 0..pw {
-            self.widen(x, self.geometry.corner([row, column], right))?;
-            let windows = Windows { x: self.words, groups, step, count: ph as usize };
-            if groups <= GROUPS_AT_A_TIME {
-                let panels = Panels { weights: self.weights, stride: groups };
-                folded::products(windows, panels, Then::Pool, self.sums)?;
-            } else {
-                pool_in_parts(windows, self.weights, self.sums)?;
+        let ([_, sw], [_, pw]) = (self.geometry.stride(), self.geometry.pool());
+        for _ in 0..pw {
+            self.widen(x, [top, left])?;
+            match &self.products {
+                Some(products) => products.run(self.words, Then::Pool, self.sums)?,
+                None => self.pool_in_parts()?,
             }
+            left += sw;
         }
-        Some(())
+        Some(left)
     }
 
-    /// Brings the pooled windows that lie above one another into form, run by run.
+    /// Brings the pooled windows that lie above one another into form.
     #[inline(always)]
     fn widen(&mut self, x: Rows<'_>, [top, left]: Corner) -> Option<()> {
-        let geometry = &self.geometry;
-        let ([kh, kw], [sh, _], [ph, _]) = (geometry.kernel, geometry.stride, geometry.pool);
-        let rows = (ph - 1) * sh + kh;
-        let pitch = geometry.width as usize * geometry.channels;
-        let inside = top >= 0 && left >= 0 && top + rows <= geometry.height && left + kw <= geometry.width;
+        let geometry = self.geometry;
+        let [_, kw] = geometry.kernel();
+        let inside = top >= 0
+            && left >= 0
+            && top + self.runs.count() as i32 <= geometry.height()
+            && left + kw <= geometry.width();
         if inside {
             let values = x.values.get(geometry.index_of([top - x.first, left])..)?;
-            let runs = folded::Runs { x: values, count: rows as usize, pitch };
-            if folded::widen(runs, self.groups_of_run, self.words).is_some() {
+            if self.runs.widen(values, self.words).is_some() {
                 return Some(());
             }
         }
-        for (ky, words) in self.words.chunks_mut(self.groups_of_run.max(1)).enumerate() {
-            let run = self.run.get_mut(..kw as usize * geometry.channels)?;
-            x.copy_run(geometry, [top, left], ky as i32, run);
-            folded::widen(folded::Runs { x: self.run, count: 1, pitch: 0 }, self.groups_of_run, words)?;
+        self.widen_by_runs(x, [top, left])
+    }
+
+    /// Does so run by run, with zeros for what lies outside of the input.
+    #[inline(never)]
+    fn widen_by_runs(&mut self, x: Rows<'_>, corner: Corner) -> Option<()> {
+        let geometry = self.geometry;
+        let [_, kw] = geometry.kernel();
+        let one = self.runs.one();
+        for (ky, words) in self.words.chunks_mut(self.run.len().max(1)).enumerate() {
+            clear_words(self.run);
+            let run: &mut [i8] = bytemuck::cast_slice_mut(self.run);
+            x.copy_run(geometry, corner, ky as i32, run.get_mut(..kw as usize * geometry.channels())?);
+            one.widen(run, words)?;
         }
         Some(())
     }
-}
 
-/// Pools windows of more groups than can be added up at a time. The second half of `sums` is room for those of a window.
-#[inline(never)]
-fn pool_in_parts(windows: Windows<'_>, weights: &[folded::Weights], sums: &mut [[i32; folded::PANEL]]) -> Option<()> {
-    let (largest, sums) = sums.split_at_mut(sums.len() / 2);
-    for window in 0..windows.count {
-        folded::clear(sums);
-        let x = windows.x.get(window * windows.step..)?.get(..windows.groups)?;
-        for (part, x) in x.chunks(GROUPS_AT_A_TIME).enumerate() {
-            let panels = Panels { weights: weights.get(part * GROUPS_AT_A_TIME..)?, stride: windows.groups };
-            let part = Windows { x, groups: x.len(), step: 0, count: 1 };
-            folded::products(part, panels, Then::Add, sums)?;
+    /// Pools windows of more groups than can be added up at a time. The second half of the sums is room for those of a window.
+    #[inline(never)]
+    fn pool_in_parts(&mut self) -> Option<()> {
+        let ([kh, _], [sh, _], [ph, _]) = (self.geometry.kernel(), self.geometry.stride(), self.geometry.pool());
+        let (groups, step) = (kh as usize * self.run.len(), sh as usize * self.run.len());
+        let (largest, sums) = self.sums.split_at_mut(self.sums.len() / 2);
+        for window in 0..ph as usize {
+            folded::clear(sums);
+            let x = self.words.get(window * step..)?.get(..groups)?;
+            for (part, x) in x.chunks(GROUPS_AT_A_TIME).enumerate() {
+                let weights = self.weights.get(part * GROUPS_AT_A_TIME..)?;
+                Products::new(weights, (sums.len(), groups), (1, 0), x.len())?.run(x, Then::Add, sums)?;
+            }
+            pool(largest.as_flattened_mut(), sums.as_flattened());
         }
-        pool(largest.as_flattened_mut(), sums.as_flattened());
+        Some(())
     }
-    Some(())
 }
 
 #[inline(always)]

@@ -22,9 +22,9 @@ pub(crate) fn conv2d_grouped(
     workspace: &mut [u32],
     out: Target<'_>,
 ) {
-    let [_, kw] = geometry.kernel;
+    let [_, kw] = geometry.kernel();
     let buffer = bytemuck::cast_slice_mut(workspace);
-    let run = (kw as usize * geometry.channels).next_multiple_of(4);
+    let run = (kw as usize * geometry.channels()).next_multiple_of(4);
     let Some(buffer) = buffer.get_mut(..run) else { return };
     if x.len() == geometry.elements() && tensor.inputs() == geometry.window() {
         backend.dispatch_int8(ConvKernel { x, geometry, tensor, epilogue, buffer, out });
@@ -84,7 +84,7 @@ impl<'a> ConvKernel<'a> {
                 band.columns = 0..0;
             }
             for row in band.rows.clone() {
-                for column in (0..band.columns.start).chain(band.columns.end..self.geometry.output_width) {
+                for column in (0..band.columns.start).chain(band.columns.end..self.geometry.output_width()) {
                     self.border(&columns, [row, column]);
                 }
             }
@@ -101,8 +101,8 @@ impl<'a> ConvKernel<'a> {
     /// The groups of four inputs that a run of a window is filled up to.
     #[inline(always)]
     fn groups(&self) -> usize {
-        let [_, kw] = self.geometry.kernel;
-        (kw as usize * self.geometry.channels).div_ceil(4)
+        let [_, kw] = self.geometry.kernel();
+        (kw as usize * self.geometry.channels()).div_ceil(4)
     }
 
     #[inline(always)]
@@ -119,7 +119,7 @@ impl<'a> ConvKernel<'a> {
     ) {
         let pooled = if POOLED == ANY { self.geometry.pooled() as usize } else { POOLED };
         let groups = self.groups();
-        let pitch = self.geometry.width as usize * self.geometry.channels;
+        let pitch = self.geometry.width() as usize * self.geometry.channels();
         let runs = Runs { count: band.window_rows.len(), pitch, groups };
         let weights = columns.behind(band.window_rows.start as usize * groups);
         let operands = Operands::<V, COLUMNS>::new(self.x, self.weights(), weights, runs);
@@ -143,8 +143,8 @@ impl<'a> ConvKernel<'a> {
                     }
                     None => {
                         let position = (position / self.tensor.outputs().max(1)) as i32;
-                        let row = position.checked_div(self.geometry.output_width).unwrap_or(0);
-                        self.border(columns, [row, position - row * self.geometry.output_width]);
+                        let row = position.checked_div(self.geometry.output_width()).unwrap_or(0);
+                        self.border(columns, [row, position - row * self.geometry.output_width()]);
                     }
                 }
             }
@@ -159,7 +159,7 @@ impl<'a> ConvKernel<'a> {
             let sums = self.copied_window(columns, self.geometry.corner([row, column], window));
             largest = columns.pool(&[largest, sums]);
         }
-        let position = (row * self.geometry.output_width + column) as usize * self.tensor.outputs();
+        let position = (row * self.geometry.output_width() + column) as usize * self.tensor.outputs();
         columns.store(largest, position, &mut self.out);
     }
 
@@ -170,12 +170,12 @@ impl<'a> ConvKernel<'a> {
         columns: &Columns<V, COLUMNS>,
         corner: Corner,
     ) -> [V; COLUMNS] {
-        let ([_, kw], groups) = (self.geometry.kernel, self.groups());
+        let ([_, kw], groups) = (self.geometry.kernel(), self.groups());
         let rows = Rows { values: self.x, first: 0 };
         let mut sums = [V::splat(columns.token, 0); COLUMNS];
         for ky in self.geometry.rows_inside(corner[0]) {
             self.buffer.fill(0);
-            let run = self.buffer.get_mut(..kw as usize * self.geometry.channels).unwrap_or_default();
+            let run = self.buffer.get_mut(..kw as usize * self.geometry.channels()).unwrap_or_default();
             rows.copy_run(&self.geometry, corner, ky, run);
             let weights = columns.behind(ky as usize * groups);
             let runs = Runs { count: 1, pitch: 0, groups };
@@ -205,7 +205,7 @@ struct Columns<V: Int8Vector, const COLUMNS: usize> {
 impl<V: Int8Vector, const COLUMNS: usize> Columns<V, COLUMNS> {
     #[inline(always)]
     fn new(token: V::Token, kernel: &ConvKernel<'_>, first: usize) -> Self {
-        let [kh, _] = kernel.geometry.kernel;
+        let [kh, _] = kernel.geometry.kernel();
         let mut scaling = [Scaling::new(token, *kernel.epilogue, kernel.tensor, first); COLUMNS];
         for (column, scaling) in scaling.iter_mut().enumerate().skip(1) {
             *scaling = Scaling::new(token, *kernel.epilogue, kernel.tensor, first + column * V::LANES);

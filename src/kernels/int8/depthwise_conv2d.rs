@@ -15,14 +15,14 @@ pub(crate) fn depthwise_conv2d(
 ) {
     /// Channels whose sums are kept at a time.
     const CHANNELS: usize = 16;
-    let [_, kw] = geometry.kernel;
-    let channels = geometry.channels;
+    let [_, kw] = geometry.kernel();
+    let channels = geometry.channels();
     if x.len() != geometry.elements() || tensor.outputs() != channels {
         return;
     }
-    for position in 0..geometry.output_height * geometry.output_width {
-        let row = position.checked_div(geometry.output_width).unwrap_or(0);
-        let [top, left] = geometry.corner([row, position - row * geometry.output_width], 0);
+    for position in 0..geometry.output_height() * geometry.output_width() {
+        let row = position.checked_div(geometry.output_width()).unwrap_or(0);
+        let [top, left] = geometry.corner([row, position - row * geometry.output_width()], 0);
         let mut first = 0;
         while first < channels {
             let width = CHANNELS.min(channels - first);

@@ -5,6 +5,7 @@ use super::quantize::Source;
 use super::requantize::{Epilogue, Target};
 use super::tensor::{GROUPED_PANEL, Group, Int8Tensor};
 use crate::kernels::backend::Backend;
+use crate::kernels::backend::folded::clear_words;
 use crate::kernels::windows::Geometry;
 
 /// Writes the activations to `out`, as many as there are and fit.
@@ -38,19 +39,21 @@ pub(crate) fn conv2d_grouped(
     workspace: &mut [u32],
     mut out: Target<'_>,
 ) {
-    let [kh, kw] = geometry.kernel;
-    let (rows, run) = (Rows { values: x, first: 0 }, kw as usize * geometry.channels);
-    let Some(buffer) = bytemuck::cast_slice_mut::<_, i8>(workspace).get_mut(..run) else { return };
+    let [kh, kw] = geometry.kernel();
+    let (rows, run) = (Rows { values: x, first: 0 }, kw as usize * geometry.channels());
+    let Some(workspace) = workspace.get_mut(..run.div_ceil(4)) else { return };
     let panel = (kh as usize * run.div_ceil(4)).max(1);
-    for position in 0..geometry.output_height * geometry.output_width {
-        let row = position.checked_div(geometry.output_width).unwrap_or(0);
-        let column = position - row * geometry.output_width;
+    for position in 0..geometry.output_height() * geometry.output_width() {
+        let row = position.checked_div(geometry.output_width()).unwrap_or(0);
+        let column = position - row * geometry.output_width();
         for (index, weights) in tensor.grouped_weights().chunks(panel).enumerate() {
             let mut largest = [i32::MIN; GROUPED_PANEL];
             for window in 0..geometry.pooled() {
                 let corner = geometry.corner([row, column], window);
                 let mut sums = [0; GROUPED_PANEL];
                 for (ky, weights) in weights.chunks(run.div_ceil(4).max(1)).enumerate() {
+                    clear_words(workspace);
+                    let Some(buffer) = bytemuck::cast_slice_mut::<_, i8>(workspace).get_mut(..run) else { return };
                     rows.copy_run(&geometry, corner, ky as i32, buffer);
                     add_products(buffer, weights, &mut sums);
                 }

@@ -7,8 +7,10 @@ use crate::layer::Quantize;
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
     Int8(&'a [i8]),
-    Bytes(&'a [u8], Quantize),
-    F32(&'a [f32], Quantize),
+    Bytes(&'a [u8], &'a Quantize),
+    F32(&'a [f32], &'a Quantize),
+    /// Int8 activations in the memory of the outputs, from that value on.
+    Within(usize),
 }
 
 impl<'a> Source<'a> {
@@ -22,6 +24,7 @@ impl<'a> Source<'a> {
             Self::Int8(values) => Self::Int8(part(values, first, len)),
             Self::Bytes(values, quantize) => Self::Bytes(part(values, first, len), quantize),
             Self::F32(values, quantize) => Self::F32(part(values, first, len), quantize),
+            Self::Within(start) => Self::Within(start + first),
         }
     }
 
@@ -29,7 +32,7 @@ impl<'a> Source<'a> {
     pub(crate) fn ready(&self) -> Option<&'a [i8]> {
         match self {
             Self::Int8(values) => Some(values),
-            Self::Bytes(..) | Self::F32(..) => None,
+            Self::Bytes(..) | Self::F32(..) | Self::Within(_) => None,
         }
     }
 
@@ -44,6 +47,8 @@ impl<'a> Source<'a> {
             Self::Int8(values) => copy(values, first, out, at_least_smallest),
             Self::Bytes(values, quantize) => copy(values, first, out, |byte| quantize_byte(quantize, byte)),
             Self::F32(values, quantize) => copy(values, first, out, |value| quantize_value(quantize, value)),
+            // Those are read where they are.
+            Self::Within(_) => {}
         }
     }
 }

@@ -32,13 +32,13 @@ impl Int8Kernel for QuantizeKernel<'_> {
     ) {
         let parts = self.out.chunks_mut(V::LANES);
         match self.source {
-            Source::Int8(_) => self.source.read(0, self.out),
-            Source::F32(values, Quantize { inverse_scale, .. }) => {
+            Source::Int8(_) | Source::Within(_) => self.source.read(0, self.out),
+            Source::F32(values, &Quantize { inverse_scale, .. }) => {
                 for (values, out) in values.chunks(V::LANES).zip(parts) {
                     V::load_nearest(token, values, inverse_scale).store_int8(out);
                 }
             }
-            Source::Bytes(bytes, Quantize { byte_multiplier, byte_offset, .. }) => {
+            Source::Bytes(bytes, &Quantize { byte_multiplier, byte_offset, .. }) => {
                 let factor = V::splat(token, byte_multiplier.cast_signed());
                 let offset = V::splat(token, byte_offset.wrapping_add(1 << 15));
                 for (bytes, out) in bytes.chunks(V::LANES).zip(parts) {

@@ -2,7 +2,7 @@
 //!
 //! They are assembly: the compiler would neither load several registers at once, nor keep all of them busy.
 
-use super::{Inputs, PANEL, Panels, Runs, Then, Weights, Windows};
+use super::{Inputs, PANEL, Panels, Products, Runs, Then, Weights};
 use core::arch::naked_asm;
 
 /// The code of a naked function.
@@ -38,11 +38,11 @@ macro_rules! add_group {
     };
 }
 
-/// There must be as many inputs, and as much room, as [`super::widen`] asks for.
+/// There must be as many inputs, and as much room, as [`Runs::widen`] asks for.
 #[inline(always)]
-pub(super) fn widen(runs: Runs<'_>, groups: usize, to: &mut [Inputs]) {
+pub(super) fn widen(x: &[i8], runs: &Runs, to: &mut [Inputs]) {
     // SAFETY: the caller has checked that there are so many inputs, and room for so many groups.
-    unsafe { widen_runs(runs.x.as_ptr(), to.as_mut_ptr(), groups, runs.count, runs.pitch) };
+    unsafe { widen_runs(x.as_ptr(), to.as_mut_ptr(), runs.groups, runs.count, runs.pitch) };
 }
 
 /// # Safety
@@ -90,20 +90,20 @@ struct Job {
     left: usize,
 }
 
-/// There must be as many inputs and weights as [`super::products`] asks for.
+/// There must be as many inputs and sums as [`Products::run`] asks for.
 #[inline(always)]
-pub(super) fn products(x: Windows<'_>, panels: Panels<'_>, then: Then, sums: &mut [[i32; PANEL]]) {
+pub(super) fn products(x: &[Inputs], products: &Products<'_>, then: Then, sums: &mut [[i32; PANEL]]) {
     let mut job = Job {
-        x: x.x.as_ptr(),
-        weights: panels.weights.as_ptr(),
+        x: x.as_ptr(),
+        weights: products.weights.as_ptr(),
         sums: sums.as_mut_ptr(),
-        groups: x.groups,
-        panels: sums.len(),
-        stride: panels.stride * size_of::<Weights>(),
-        count: x.count,
-        step: x.step * size_of::<Inputs>(),
+        groups: products.groups,
+        panels: products.panels,
+        stride: products.stride * size_of::<Weights>(),
+        count: products.windows,
+        step: products.step * size_of::<Inputs>(),
         pool: (then == Then::Pool).into(),
-        window: x.x.as_ptr(),
+        window: x.as_ptr(),
         left: 0,
     };
     // SAFETY: the caller has checked that no number is 0, and that there are so many inputs, weights and sums.

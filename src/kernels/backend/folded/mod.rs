@@ -34,36 +34,49 @@ pub(crate) const GROUPS_AT_A_TIME: usize = 128;
 
 const _: () = assert!(127 * 127 * 256 * 4 * GROUPS_AT_A_TIME as i64 <= i32::MAX as i64);
 
-/// Runs of inputs: `count` of them, which begin `pitch` apart.
+/// How runs of inputs lie: `count` of them, which begin `pitch` apart, of `groups` groups of four each.
 #[derive(Clone, Copy)]
-pub(crate) struct Runs<'a> {
-    pub(crate) x: &'a [i8],
-    pub(crate) count: usize,
-    pub(crate) pitch: usize,
+pub(crate) struct Runs {
+    count: usize,
+    pitch: usize,
+    groups: usize,
+    /// The inputs from the start of the first run to the end of the last.
+    inputs: usize,
 }
 
-/// Brings runs of inputs into form, each in `groups` groups of four. What lies behind a run's last input may be anything, but
-/// must be there. `None` if it is not, or if there is no room.
-#[inline(always)]
-pub(crate) fn widen(runs: Runs<'_>, groups: usize, to: &mut [Inputs]) -> Option<()> {
-    let last = runs.count.checked_sub(1)?.checked_mul(runs.pitch)?;
-    if groups == 0 || runs.x.len() < last.checked_add(groups * 4)? || to.len() < runs.count.checked_mul(groups)? {
-        return None;
+impl Runs {
+    /// `None` if there are none.
+    pub(crate) fn new(count: usize, pitch: usize, groups: usize) -> Option<Self> {
+        let last = count.checked_sub(1)?.checked_mul(pitch)?;
+        // [`widen`](Self::widen) relies on it.
+        count.checked_mul(groups)?;
+        let inputs = last.checked_add(groups.checked_mul(4)?)?;
+        (groups != 0).then_some(Self { count, pitch, groups, inputs })
     }
-    implementation::widen(runs, groups, to);
-    Some(())
+
+    /// One of the runs by itself.
+    pub(crate) fn one(&self) -> Self {
+        Self { count: 1, inputs: self.groups * 4, ..*self }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Brings the runs of `x` into form. What lies behind a run's last input may be anything, but must be there. `None` if it
+    /// is not, or if there is no room.
+    #[inline(always)]
+    pub(crate) fn widen(&self, x: &[i8], to: &mut [Inputs]) -> Option<()> {
+        if x.len() < self.inputs || to.len() < self.count.wrapping_mul(self.groups) {
+            return None;
+        }
+        implementation::widen(x, self, to);
+        Some(())
+    }
 }
 
-/// Windows of inputs in form: `count` of them, of `groups` groups each, which begin `step` groups apart.
-#[derive(Clone, Copy)]
-pub(crate) struct Windows<'a> {
-    pub(crate) x: &'a [Inputs],
-    pub(crate) groups: usize,
-    pub(crate) step: usize,
-    pub(crate) count: usize,
-}
-
-/// Weights of some panels for the groups of a window. Those of the next panel begin `stride` groups further on.
+/// Weights of some panels for the groups of a row. Those of the next panel begin `stride` groups further on.
 #[derive(Clone, Copy)]
 pub(crate) struct Panels<'a> {
     pub(crate) weights: &'a [Weights],
@@ -73,9 +86,15 @@ pub(crate) struct Panels<'a> {
 /// Makes sums 0.
 #[inline(always)]
 pub(crate) fn clear(sums: &mut [[i32; PANEL]]) {
+    clear_words(bytemuck::cast_slice_mut(sums.as_flattened_mut()));
+}
+
+/// Makes words 0.
+#[inline(always)]
+pub(crate) fn clear_words(words: &mut [u32]) {
     // A 0 that the compiler does not know: it would link a general `memset`, which is large, for these few words.
     let zero = core::hint::black_box(0);
-    sums.iter_mut().for_each(|sums| *sums = [zero; PANEL]);
+    words.iter_mut().for_each(|word| *word = zero);
 }
 
 /// What becomes of the products of a window.
@@ -87,20 +106,47 @@ pub(crate) enum Then {
     Pool,
 }
 
-/// Computes the products of windows, of at most [`GROUPS_AT_A_TIME`] groups, for as many panels as there are `sums` of. `None`
-/// if there are not so many inputs or weights.
-#[inline(always)]
-pub(crate) fn products(x: Windows<'_>, panels: Panels<'_>, then: Then, sums: &mut [[i32; PANEL]]) -> Option<()> {
-    let last_panel = sums.len().checked_sub(1)?.checked_mul(panels.stride)?;
-    let last_window = x.count.checked_sub(1)?.checked_mul(x.step)?;
-    let few = x.groups != 0 && x.groups <= GROUPS_AT_A_TIME;
-    let enough =
-        x.x.len() >= last_window.checked_add(x.groups)? && panels.weights.len() >= last_panel.checked_add(x.groups)?;
-    if few && enough {
-        implementation::products(x, panels, then, sums);
-        return Some(());
+/// Products of windows of inputs in form, for some panels of outputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Products<'a> {
+    weights: &'a [Weights],
+    /// The panels, and how many groups of weights each begins behind the one before it.
+    panels: usize,
+    stride: usize,
+    /// The windows, and how many groups of inputs each begins behind the one before it.
+    windows: usize,
+    step: usize,
+    /// The groups of a window.
+    groups: usize,
+    /// Those from the start of the first window to the end of the last.
+    inputs: usize,
+}
+
+impl<'a> Products<'a> {
+    /// Products of `windows` windows of `groups` groups, which begin `step` groups apart, for as many panels, `stride` groups
+    /// apart. `None` if there are more than [`GROUPS_AT_A_TIME`] groups, none at all of anything, or not so many weights.
+    pub(crate) fn new(
+        weights: &'a [Weights],
+        (panels, stride): (usize, usize),
+        (windows, step): (usize, usize),
+        groups: usize,
+    ) -> Option<Self> {
+        let last_panel = panels.checked_sub(1)?.checked_mul(stride)?;
+        let inputs = windows.checked_sub(1)?.checked_mul(step)?.checked_add(groups)?;
+        let few = groups != 0 && groups <= GROUPS_AT_A_TIME;
+        let enough = weights.len() >= last_panel.checked_add(groups)?;
+        (few && enough).then_some(Self { weights, panels, stride, windows, step, groups, inputs })
     }
-    None
+
+    /// Computes them; `None` if there are not so many inputs or sums.
+    #[inline(always)]
+    pub(crate) fn run(&self, x: &[Inputs], then: Then, sums: &mut [[i32; PANEL]]) -> Option<()> {
+        if x.len() < self.inputs || sums.len() != self.panels {
+            return None;
+        }
+        implementation::products(x, self, then, sums);
+        Some(())
+    }
 }
 
 /// Four-byte words that [`add_row`] needs for each group of four inputs.

@@ -2,18 +2,23 @@
 
 #[cfg(not(cortex_m_v6))]
 use super::Weights;
-use super::{Inputs, PANEL, Panels, Runs, Then, Windows};
+use super::{Inputs, PANEL, Panels, Products, Runs, Then};
 
 #[inline(never)]
-pub(super) fn widen(runs: Runs<'_>, groups: usize, to: &mut [Inputs]) {
+pub(super) fn widen(x: &[i8], runs: &Runs, to: &mut [Inputs]) {
+    let starts = (0..runs.count).map(|run| x.get(run * runs.pitch..).unwrap_or_default());
+    for (x, to) in starts.zip(to.chunks_mut(runs.groups.max(1))) {
+        widen_run(x, to);
+    }
+}
+
+#[inline(always)]
+fn widen_run(x: &[i8], to: &mut [Inputs]) {
     let pair = |low: i32, high: i32| (low as u32 & 0xffff) | (high as u32) << 16;
-    let starts = (0..runs.count).map(|run| runs.x.get(run * runs.pitch..).unwrap_or_default());
-    for (x, to) in starts.zip(to.chunks_mut(groups.max(1))) {
-        let (x, _) = x.as_chunks::<4>();
-        for (to, x) in to.iter_mut().zip(x) {
-            let [x0, x1, x2, x3] = x.map(i32::from);
-            *to = [pair(x1, x3), pair(256 * x0 - x1, 256 * x2 - x3)];
-        }
+    let (x, _) = x.as_chunks::<4>();
+    for (to, x) in to.iter_mut().zip(x) {
+        let [x0, x1, x2, x3] = x.map(i32::from);
+        *to = [pair(x1, x3), pair(256 * x0 - x1, 256 * x2 - x3)];
     }
 }
 
@@ -21,23 +26,25 @@ pub(super) fn widen(runs: Runs<'_>, groups: usize, to: &mut [Inputs]) {
 pub(super) fn add_row(x: &[[i8; 4]], panels: Panels<'_>, workspace: &mut [u32], sums: &mut [[i32; PANEL]]) {
     let (words, _) = workspace.as_chunks_mut::<2>();
     let words = words.get_mut(..x.len()).unwrap_or_default();
-    widen(Runs { x: x.as_flattened(), count: 1, pitch: 0 }, x.len(), words);
-    products(Windows { x: words, groups: x.len(), step: 0, count: 1 }, panels, Then::Add, sums);
+    widen_run(x.as_flattened(), words);
+    let Panels { weights, stride } = panels;
+    let row = Products { weights, panels: sums.len(), stride, windows: 1, step: 0, groups: x.len(), inputs: x.len() };
+    products(words, &row, Then::Add, sums);
 }
 
 #[inline(never)]
-pub(super) fn products(x: Windows<'_>, panels: Panels<'_>, then: Then, sums: &mut [[i32; PANEL]]) {
-    let mut weights = panels.weights;
+pub(super) fn products(x: &[Inputs], products: &Products<'_>, then: Then, sums: &mut [[i32; PANEL]]) {
+    let mut weights = products.weights;
     for sums in sums {
-        let mut windows = x.x;
-        for _ in 0..x.count {
-            let products = window(windows.get(..x.groups).unwrap_or_default(), weights);
-            for (sum, product) in sums.iter_mut().zip(products.map(|product| product >> 8)) {
+        let mut windows = x;
+        for _ in 0..products.windows {
+            let made = window(windows.get(..products.groups).unwrap_or_default(), weights);
+            for (sum, product) in sums.iter_mut().zip(made.map(|product| product >> 8)) {
                 *sum = if then == Then::Pool { product.max(*sum) } else { sum.wrapping_add(product) };
             }
-            windows = windows.get(x.step..).unwrap_or_default();
+            windows = windows.get(products.step..).unwrap_or_default();
         }
-        weights = weights.get(panels.stride..).unwrap_or_default();
+        weights = weights.get(products.stride..).unwrap_or_default();
     }
 }
 
