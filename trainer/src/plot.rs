@@ -11,7 +11,7 @@ const FONT: &str = "sans-serif";
 const TRAIN: RGBColor = RGBColor(31, 119, 180);
 const TEST: RGBColor = RGBColor(214, 96, 39);
 
-/// The course of a training: loss on the left (where the recipe logs one), accuracy on the right.
+/// The course of a training: loss on the left (where the recipe logs one), accuracy on the right. `title` may be empty.
 pub fn training(title: &str, history: &[Epoch]) -> String {
     let mut svg = String::new();
     draw(&mut svg, (960, 400), |area| {
@@ -21,13 +21,17 @@ pub fn training(title: &str, history: &[Epoch]) -> String {
         let losses = [curve(|row| row.train_loss), curve(|row| row.test_loss)];
         let accuracies = [curve(|row| Some(100.0 * row.train_accuracy)), curve(|row| Some(100.0 * row.test_accuracy?))];
         if losses[0].is_empty() {
-            return curves(area, &format!("{title}: accuracy, %"), &accuracies);
+            return curves(area, &caption(title, "accuracy, %"), &accuracies);
         }
         let (left, right) = area.split_horizontally(480);
-        curves(&left, &format!("{title}: loss"), &losses)?;
-        curves(&right, &format!("{title}: accuracy, %"), &accuracies)
+        curves(&left, &caption(title, "loss"), &losses)?;
+        curves(&right, &caption(title, "accuracy, %"), &accuracies)
     });
     svg
+}
+
+fn caption(title: &str, what: &str) -> String {
+    if title.is_empty() { what.to_owned() } else { format!("{title}: {what}") }
 }
 
 /// The confusion matrix: a row per label, a column per answer.
