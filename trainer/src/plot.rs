@@ -10,24 +10,33 @@ type Plotted = std::result::Result<(), Box<dyn std::error::Error>>;
 const FONT: &str = "sans-serif";
 const TRAIN: RGBColor = RGBColor(31, 119, 180);
 const TEST: RGBColor = RGBColor(214, 96, 39);
+const VALIDATION: RGBColor = RGBColor(44, 140, 70);
 
-/// The course of a training: loss on the left (where the recipe logs one), accuracy on the right.
+/// The course of a training: loss on the left (where the recipe logs one), accuracy on the right. `title` may be empty.
 pub fn training(title: &str, history: &[Epoch]) -> String {
     let mut svg = String::new();
     draw(&mut svg, (960, 400), |area| {
         let curve = |value: fn(&Epoch) -> Option<f64>| -> Vec<(f64, f64)> {
             history.iter().filter_map(|row| Some((f64::from(row.epoch), value(row)?))).collect()
         };
-        let losses = [curve(|row| row.train_loss), curve(|row| row.test_loss)];
-        let accuracies = [curve(|row| Some(100.0 * row.train_accuracy)), curve(|row| Some(100.0 * row.test_accuracy?))];
+        let losses = [curve(|row| row.train_loss), curve(|row| row.validation_loss), curve(|row| row.test_loss)];
+        let accuracies = [
+            curve(|row| Some(100.0 * row.train_accuracy)),
+            curve(|row| Some(100.0 * row.validation_accuracy?)),
+            curve(|row| Some(100.0 * row.test_accuracy?)),
+        ];
         if losses[0].is_empty() {
-            return curves(area, &format!("{title}: accuracy, %"), &accuracies);
+            return curves(area, &caption(title, "accuracy, %"), &accuracies);
         }
         let (left, right) = area.split_horizontally(480);
-        curves(&left, &format!("{title}: loss"), &losses)?;
-        curves(&right, &format!("{title}: accuracy, %"), &accuracies)
+        curves(&left, &caption(title, "loss"), &losses)?;
+        curves(&right, &caption(title, "accuracy, %"), &accuracies)
     });
     svg
+}
+
+fn caption(title: &str, what: &str) -> String {
+    if title.is_empty() { what.to_owned() } else { format!("{title}: {what}") }
 }
 
 /// The confusion matrix: a row per label, a column per answer.
@@ -100,8 +109,8 @@ fn draw(svg: &mut String, size: (u32, u32), picture: impl FnOnce(&DrawingArea<SV
     drawn.and_then(|()| Ok(area.present()?)).expect("drawing into a string cannot fail");
 }
 
-/// The training curve and the test curve in one chart.
-fn curves(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, lines: &[Vec<(f64, f64)>; 2]) -> Plotted {
+/// The curves of training, validation and test in one chart.
+fn curves(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, lines: &[Vec<(f64, f64)>; 3]) -> Plotted {
     let points = || lines.iter().flatten();
     let range = |along: fn(&(f64, f64)) -> f64| {
         let (low, high) = points().map(along).fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
@@ -116,7 +125,8 @@ fn curves(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, lines: &[Vec<(
         .build_cartesian_2d(range(|p| p.0), range(|p| p.1))?;
     let whole = |epoch: &f64| if epoch.fract() == 0.0 { format!("{epoch:.0}") } else { String::new() };
     chart.configure_mesh().x_desc("epoch").x_label_formatter(&whole).light_line_style(WHITE).draw()?;
-    for (line, color, name) in [(&lines[0], TRAIN, "training"), (&lines[1], TEST, "test")] {
+    let legend = [(TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test")];
+    for (line, (color, name)) in lines.iter().zip(legend) {
         if !line.is_empty() {
             let style = color.stroke_width(2);
             chart

@@ -8,15 +8,17 @@ mod eval;
 mod inspect;
 mod predict;
 mod recipes;
+mod report;
 mod train;
 
 use clap::{Parser, Subcommand};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use thumbnet::layer::{Packing, Shape, WeightType};
+use thumbnet::layer::Shape;
 use thumbnet::{AlignedBuf, Backend, Model};
 use thumbnet_trainer::data::{DataSet, Options, Source, mnist};
 use thumbnet_trainer::error::{Error, Result};
+use thumbnet_trainer::summary::{grouped, packed_for, weight_type_name};
 
 /// Trains digit classifiers for the thumbnet core and looks at what it exported.
 #[derive(Debug, Parser)]
@@ -34,6 +36,7 @@ enum Command {
     Eval(eval::Args),
     Predict(predict::Args),
     Inspect(inspect::Args),
+    Report(report::Args),
     Bench(bench::Args),
     Convert(convert::Args),
     Device(device::Args),
@@ -48,6 +51,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Device(args) => device::run(&args),
@@ -160,23 +164,6 @@ fn labels(model: &Model<'_>) -> Vec<String> {
     (0..model.output_len()).map(name).collect()
 }
 
-fn weight_type_name(weights: WeightType) -> &'static str {
-    match weights {
-        WeightType::F32 => "f32",
-        WeightType::F16 => "f16",
-        WeightType::Int8(_) => "int8",
-    }
-}
-
-/// What int8 weights are packed for, as `convert --for` calls it; `None` for other weights.
-fn packed_for(weights: WeightType) -> Option<&'static str> {
-    match weights {
-        WeightType::F32 | WeightType::F16 => None,
-        WeightType::Int8(Packing::Folded) => Some("cortex-m"),
-        WeightType::Int8(Packing::Grouped) => Some("desktop"),
-    }
-}
-
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
@@ -192,19 +179,6 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     print(&(text + "\n"))
 }
 
-/// `12345678` as `12,345,678`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,10 +187,5 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1_000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
     }
 }

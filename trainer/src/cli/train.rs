@@ -126,7 +126,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let file = export::export_trained(&trained, &recipe, &images)?;
     output::replace(&run.file(&format!("{name}.tnet")), &file)?;
     output::replace(&out, &file)?;
-    report(&ModelFile::read(&out)?, &test)
+    let file = ModelFile::read(&out)?;
+    let page =
+        super::report::page(&file, &test, Some(&recipe.to_toml()), &trained.history, Some(display.started.elapsed()))?;
+    output::replace(&run.file("report.html"), page.as_bytes())?;
+    report(&file, &test)?;
+    print(&format!("{}: the recipe, the log, a checkpoint, the model and report.html\n", run.path().display()))
 }
 
 fn start_from(training: &mut Training<'_>, file: &ModelFile, freeze: usize) -> Result<()> {
