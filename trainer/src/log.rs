@@ -84,8 +84,10 @@ mod tests {
             epoch: 7,
             train_loss: Some(1.0 / 3.0),
             train_accuracy: 0.5,
+            validation_loss: Some(0.1),
+            validation_accuracy: Some(0.75),
+            test_loss: None,
             test_accuracy: Some(0.25),
-            ..Epoch::default()
         };
         assert_eq!(parse(&csv(&[row, row])), Ok(vec![row, row]));
         assert!(parse("loss\n").unwrap_err().contains("expected the columns epoch,"));

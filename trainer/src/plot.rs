@@ -9,34 +9,72 @@ type Plotted = std::result::Result<(), Box<dyn std::error::Error>>;
 
 const FONT: &str = "sans-serif";
 const TRAIN: RGBColor = RGBColor(31, 119, 180);
-const TEST: RGBColor = RGBColor(214, 96, 39);
 const VALIDATION: RGBColor = RGBColor(44, 140, 70);
+const TEST: RGBColor = RGBColor(214, 96, 39);
 
-/// The course of a training: loss on the left (where the recipe logs one), accuracy on the right. `title` may be empty.
+/// The course of a training: loss on the left (where the recipe logs one), accuracy on the right.
 pub fn training(title: &str, history: &[Epoch]) -> String {
     let mut svg = String::new();
     draw(&mut svg, (960, 400), |area| {
-        let curve = |value: fn(&Epoch) -> Option<f64>| -> Vec<(f64, f64)> {
-            history.iter().filter_map(|row| Some((f64::from(row.epoch), value(row)?))).collect()
-        };
-        let losses = [curve(|row| row.train_loss), curve(|row| row.validation_loss), curve(|row| row.test_loss)];
-        let accuracies = [
-            curve(|row| Some(100.0 * row.train_accuracy)),
-            curve(|row| Some(100.0 * row.validation_accuracy?)),
-            curve(|row| Some(100.0 * row.test_accuracy?)),
-        ];
-        if losses[0].is_empty() {
-            return curves(area, &caption(title, "accuracy, %"), &accuracies);
-        }
-        let (left, right) = area.split_horizontally(480);
-        curves(&left, &caption(title, "loss"), &losses)?;
-        curves(&right, &caption(title, "accuracy, %"), &accuracies)
+        let charts = charts(history);
+        let parts = area.split_evenly((1, charts.len().max(1)));
+        charts
+            .iter()
+            .zip(&parts)
+            .try_for_each(|(chart, part)| curves(part, &format!("{title}: {}", chart.title), chart))
     });
     svg
 }
 
-fn caption(title: &str, what: &str) -> String {
-    if title.is_empty() { what.to_owned() } else { format!("{title}: {what}") }
+/// The charts of [`training`] as pictures of their own, without its title.
+pub fn course(history: &[Epoch]) -> Vec<String> {
+    let picture = |chart: &Chart| {
+        let mut svg = String::new();
+        draw(&mut svg, (540, 380), |area| curves(area, chart.title, chart));
+        svg
+    };
+    charts(history).iter().map(picture).collect()
+}
+
+/// A number that an epoch may have.
+type Measure = fn(&Epoch) -> Option<f64>;
+
+/// One chart: the same measure of different images.
+struct Chart {
+    title: &'static str,
+    lines: Vec<Line>,
+    legend: SeriesLabelPosition,
+}
+
+/// Its points are epochs and values.
+struct Line {
+    name: &'static str,
+    color: RGBColor,
+    points: Vec<(f64, f64)>,
+}
+
+/// The charts that there are numbers for.
+fn charts(history: &[Epoch]) -> Vec<Chart> {
+    let losses: [Measure; 3] = [|row| row.train_loss, |row| row.validation_loss, |row| row.test_loss];
+    let accuracies: [Measure; 3] = [
+        |row| Some(100.0 * row.train_accuracy),
+        |row| Some(100.0 * row.validation_accuracy?),
+        |row| Some(100.0 * row.test_accuracy?),
+    ];
+    let chart = |title, measures: [Measure; 3], legend| {
+        let styles = [("training", TRAIN), ("validation", VALIDATION), ("test", TEST)];
+        let lines = styles.into_iter().zip(measures).map(|((name, color), measure)| {
+            let points = history.iter().filter_map(|row| Some((f64::from(row.epoch), measure(row)?)));
+            Line { name, color, points: points.collect() }
+        });
+        Chart { title, lines: lines.filter(|line| !line.points.is_empty()).collect(), legend }
+    };
+    // Losses fall and accuracies rise: there is room in these corners.
+    let charts = [
+        chart("loss", losses, SeriesLabelPosition::UpperRight),
+        chart("accuracy, %", accuracies, SeriesLabelPosition::LowerRight),
+    ];
+    charts.into_iter().filter(|chart| !chart.lines.is_empty()).collect()
 }
 
 /// The confusion matrix: a row per label, a column per answer.
@@ -109,9 +147,9 @@ fn draw(svg: &mut String, size: (u32, u32), picture: impl FnOnce(&DrawingArea<SV
     drawn.and_then(|()| Ok(area.present()?)).expect("drawing into a string cannot fail");
 }
 
-/// The curves of training, validation and test in one chart.
-fn curves(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, lines: &[Vec<(f64, f64)>; 3]) -> Plotted {
-    let points = || lines.iter().flatten();
+/// The lines of a chart with their legend.
+fn curves(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, shown: &Chart) -> Plotted {
+    let points = || shown.lines.iter().flat_map(|line| &line.points);
     let range = |along: fn(&(f64, f64)) -> f64| {
         let (low, high) = points().map(along).fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
         let margin = if high > low { 0.03 * (high - low) } else { 0.5 };
@@ -125,17 +163,15 @@ fn curves(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, lines: &[Vec<(
         .build_cartesian_2d(range(|p| p.0), range(|p| p.1))?;
     let whole = |epoch: &f64| if epoch.fract() == 0.0 { format!("{epoch:.0}") } else { String::new() };
     chart.configure_mesh().x_desc("epoch").x_label_formatter(&whole).light_line_style(WHITE).draw()?;
-    let legend = [(TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test")];
-    for (line, (color, name)) in lines.iter().zip(legend) {
-        if !line.is_empty() {
-            let style = color.stroke_width(2);
-            chart
-                .draw_series(LineSeries::new(line.iter().copied(), style))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
-        }
+    for Line { name, color, points } in &shown.lines {
+        let style = color.stroke_width(2);
+        let series = LineSeries::new(points.iter().copied(), style);
+        // A line of a single point could not be seen.
+        let series = if points.len() == 1 { series.point_size(3) } else { series };
+        chart.draw_series(series)?.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
-    chart.configure_series_labels().background_style(WHITE).border_style(BLACK.mix(0.3)).draw()?;
+    let legend = shown.legend.clone();
+    chart.configure_series_labels().position(legend).background_style(WHITE).border_style(BLACK.mix(0.3)).draw()?;
     Ok(())
 }
 
@@ -158,6 +194,10 @@ mod tests {
         let lines = |svg: &str| svg.matches("<polyline").count();
         assert!(lines(&with) > lines(&training("s0", &[row(0, None)])));
         assert!(!training("s0", &[row(0, None)]).contains("loss"));
+        let validated = Epoch { validation_accuracy: Some(0.5), ..row(2, Some(1.0)) };
+        let pictures = course(&[row(1, Some(2.0)), validated]);
+        assert_eq!(pictures.iter().map(|svg| svg.contains("validation")).collect::<Vec<_>>(), [false, true]);
+        assert!(course(&[]).is_empty());
     }
 
     #[test]

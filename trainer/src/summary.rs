@@ -109,7 +109,7 @@ impl Row {
             self.layer.to_owned(),
             self.details.clone(),
             self.activation.clone(),
-            shape_text(self.output),
+            dimensions_text(self.output),
             self.packed_for.map_or(self.weights.to_owned(), |processor| format!("{} {processor}", self.weights)),
             grouped(self.parameters),
             grouped(self.macs),
@@ -147,7 +147,7 @@ fn dimensions(shape: Shape) -> [u16; 3] {
 
 /// `28x28x1`; just the length of a flat vector.
 #[must_use]
-pub fn shape_text([height, width, channels]: [u16; 3]) -> String {
+pub fn dimensions_text([height, width, channels]: [u16; 3]) -> String {
     match (height, width) {
         (1, 1) => channels.to_string(),
         _ => format!("{height}x{width}x{channels}"),

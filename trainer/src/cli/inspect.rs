@@ -3,7 +3,7 @@
 use super::{ModelFile, grouped, labels, print, print_json};
 use std::path::PathBuf;
 use thumbnet_trainer::error::Result;
-use thumbnet_trainer::summary::{COLUMNS, Row, Summary, WORDS, shape_text};
+use thumbnet_trainer::summary::{COLUMNS, Row, Summary, WORDS, dimensions_text};
 
 /// Show what is in a model: layers, shapes, parameters, operations, memory.
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ fn table(summary: &Summary) -> String {
     let widths: Vec<usize> = (0..COLUMNS.len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
-    let mut text = format!("input {}, a byte b stands for b * {}", shape_text(summary.input), summary.scale);
+    let mut text = format!("input {}, a byte b stands for b * {}", dimensions_text(summary.input), summary.scale);
     text += &if summary.offset == 0.0 { "\n\n".to_owned() } else { format!(" + {}\n\n", summary.offset) };
     for row in &rows {
         // Words to the left, numbers to the right.

@@ -67,7 +67,7 @@ pub(super) fn page(
         scratch_bytes: model.scratch_bytes(),
         classes: &labels(&model),
         evaluation: &evaluation,
-        examples: Examples { values: values.as_input(), shape: model.input().shape },
+        examples: Examples { values: values.as_input(), shape: test.input.shape },
         mistakes: &mistakes::worst(&outputs, &classes, model.output_len(), report::MISTAKES),
     };
     Ok(page.html())

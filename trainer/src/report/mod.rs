@@ -6,7 +6,7 @@ mod pictures;
 use crate::evaluate::Evaluation;
 use crate::mistakes::Mistake;
 use crate::plot;
-use crate::summary::{COLUMNS, Row, Summary, WORDS, grouped, shape_text};
+use crate::summary::{COLUMNS, Row, Summary, WORDS, dimensions_text, grouped};
 use crate::train::Epoch;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use pictures::Tile;
@@ -122,7 +122,7 @@ impl Report<'_> {
             @if !self.history.is_empty() {
                 section {
                     h2 { "Training" }
-                    div.chart { (PreEscaped(plot::training("", self.history))) }
+                    div.charts { @for svg in plot::course(self.history) { div { (PreEscaped(svg)) } } }
                 }
             }
         }
@@ -241,7 +241,7 @@ impl Report<'_> {
                         table {
                             caption {
                                 @if several { "Member " (index + 1) ", input " } @else { "Input " }
-                                (shape_text(summary.input))
+                                (dimensions_text(summary.input))
                             }
                             thead { (cells("th", COLUMNS)) }
                             tbody { @for row in &summary.layers { (cells("td", Row::cells(row))) } }
