@@ -141,11 +141,16 @@ impl Report<'_> {
     }
 
     fn confusion(&self) -> Markup {
-        let shade = |label: usize, answer: usize, count: usize, total: usize| {
+        let strength = |label: usize, answer: usize, count: usize, total: usize| {
             let share = count as f64 / total.max(1) as f64;
             // Mistakes are rare, so theirs is a square-root scale.
-            let strength = if label == answer { share } else { (4.0 * share.sqrt()).min(1.0) };
-            format!("--strength:{:.0}%", 100.0 * strength)
+            if label == answer { share } else { (4.0 * share.sqrt()).min(1.0) }
+        };
+        // White letters can be read on strong blue only.
+        let class = |right: bool, strength: f64| match right {
+            true if strength > 0.6 => "right strong",
+            true => "right",
+            false => "wrong",
         };
         html! {
             div.scroll {
@@ -162,8 +167,9 @@ impl Report<'_> {
                             tr {
                                 th scope="row" { (self.class(label)) }
                                 @for (answer, &count) in row.iter().enumerate() {
-                                    td class=(if label == answer { "right" } else { "wrong" })
-                                        style=(shade(label, answer, count, row.iter().sum())) {
+                                    @let strength = strength(label, answer, count, row.iter().sum());
+                                    td class=(class(label == answer, strength))
+                                        style={ "--strength:" (format!("{:.0}", 100.0 * strength)) "%" } {
                                         @if count > 0 { (count) }
                                     }
                                 }
@@ -213,7 +219,13 @@ impl Report<'_> {
                 @if self.mistakes.is_empty() {
                     p { "None." }
                 } @else {
-                    p { "The " (self.mistakes.len()) " of " (grouped(count as u64)) " wrong answers that the model is most certain of." }
+                    p {
+                        @if self.mistakes.len() < count {
+                            "The " (self.mistakes.len()) " of " (grouped(count as u64)) " wrong answers that the model is most certain of."
+                        } @else {
+                            "Every wrong answer, the most certain ones first."
+                        }
+                    }
                     div.tiles {
                         @for mistake in self.mistakes {
                             figure {
