@@ -403,7 +403,7 @@ fn build(
         recipe::Layer::MaxPool2d { kernel, stride } => {
             let descriptor = core::MaxPool2d { kernel, stride: stride.unwrap_or(kernel) };
             let output = core::Layer::MaxPool2d(descriptor).output(input)?;
-            (Part { layer: Box::new(MaxPool2d::new(descriptor, input, output)), parameters: None, output }, None)
+            (Part { layer: Box::new(MaxPool2d::new(descriptor, input)), parameters: None, output }, None)
         }
         recipe::Layer::Dropout { rate } => {
             let mut dropout = Dropout::new(rate);
