@@ -231,6 +231,28 @@ pub enum Layer {
         /// How the weights start.
         init: Init,
     },
+    /// 2-D convolution of every channel by itself.
+    DepthwiseConv2d {
+        /// Height and width of the window.
+        kernel: [u8; 2],
+        /// Vertical and horizontal step.
+        #[serde(default = "unit")]
+        stride: [u8; 2],
+        /// What lies around the image.
+        #[serde(default)]
+        padding: Padding,
+        /// Applied to the sums.
+        #[serde(default)]
+        activation: Activation,
+        /// Whether there are biases; they start at zero.
+        #[serde(default = "yes")]
+        bias: bool,
+        /// Whether the sums are normalised before the activation; there are no other biases then.
+        #[serde(default)]
+        batch_norm: bool,
+        /// How the weights start.
+        init: Init,
+    },
     /// 2-D max pooling without padding.
     MaxPool2d {
         /// Height and width of the window.
@@ -492,15 +514,18 @@ impl Recipe {
     }
 
     fn has_batch_norm(&self) -> bool {
-        let normalised = |layer: &Layer| {
-            matches!(layer, Layer::Dense { batch_norm: true, .. } | Layer::Conv2d { batch_norm: true, .. })
+        let normalised = |layer: &Layer| match layer {
+            Layer::Dense { batch_norm, .. }
+            | Layer::Conv2d { batch_norm, .. }
+            | Layer::DepthwiseConv2d { batch_norm, .. } => *batch_norm,
+            Layer::MaxPool2d { .. } | Layer::Dropout { .. } => false,
         };
         self.layers.iter().any(normalised)
     }
 
     fn check_update_per_image(&self) -> Result<()> {
         let dense = |layer: &&Layer| matches!(layer, Layer::Dense { .. });
-        let other = self.layers.iter().any(|layer| matches!(layer, Layer::Conv2d { .. } | Layer::MaxPool2d { .. }));
+        let other = self.layers.iter().any(|layer| !matches!(layer, Layer::Dense { .. } | Layer::Dropout { .. }));
         if other || self.layers.iter().filter(dense).count() != 2 {
             return Err(self.error("update_per_image is worked out for two dense layers (and dropout) only"));
         }

@@ -126,6 +126,15 @@ fn convolutions_with_padding_stride_and_crop() {
     check(&conv(2, "[2, 2]", "crop = { top = 1, left = 2 }\nstride = [1, 2]"), 5, 7);
 }
 
+#[test]
+fn depthwise_convolutions() {
+    let first = conv(3, "[2, 2]", "activation = \"tanh\"");
+    let depthwise =
+        |more: &str| format!("[[layers]]\ntype = \"depthwise-conv2d\"\n{more}\ninit = \"glorot-uniform\"\n");
+    check(&format!("{first}{}", depthwise("kernel = [3, 3]\npadding = \"same\"\nactivation = \"sigmoid\"")), 5, 6);
+    check(&format!("{first}{}", depthwise("kernel = [2, 3]\nstride = [2, 1]\nbias = false")), 6, 5);
+}
+
 /// The second convolution checks the gradient for a convolution's input.
 #[test]
 fn convolutions_behind_convolutions() {
