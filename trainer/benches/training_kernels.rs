@@ -5,7 +5,7 @@
 
 // The matrix products that convolutions are compared with.
 #[path = "../src/gemm.rs"]
-#[allow(dead_code, reason = "the comparison needs only the products")]
+#[allow(dead_code, unused_imports, reason = "its tests have no harness here")]
 mod gemm;
 
 use gemm::Matrix;
