@@ -10,6 +10,7 @@ mod predict;
 mod recipes;
 mod report;
 mod train;
+mod tune;
 
 use clap::{Parser, Subcommand};
 use std::io::Write as _;
@@ -31,6 +32,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::Args),
+    Tune(tune::Args),
     Recipes,
     Data(data::Args),
     Eval(eval::Args),
@@ -46,6 +48,7 @@ enum Command {
 pub(crate) fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Train(args) => train::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Recipes => recipes::run(),
         Command::Data(args) => data::run(&args),
         Command::Eval(args) => eval::run(&args),
