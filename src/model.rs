@@ -459,6 +459,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a part of its only caller")]
     #[inline(always)]
     fn dense(
         &self,
