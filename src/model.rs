@@ -6,10 +6,11 @@ use crate::error::{LoadError, RunError};
 use crate::kernels::backend::tile::Inputs;
 use crate::kernels::compiled;
 use crate::kernels::dense::{dense_bytes_rows, dense_rows};
-use crate::kernels::int8::{self, quantize::Source, requantize::Epilogue, requantize::Target, tensor::Int8Tensor};
+use crate::kernels::int8::requantize::{Curve, Epilogue, Target};
+use crate::kernels::int8::{self, quantize::Source, tensor::Int8Tensor};
 use crate::kernels::windows::Geometry;
 use crate::kernels::{self, Backend, Panels, Weight};
-use crate::layer::{Activation, ElementType, InputSpec, Layer, Packing, Quantize, Shape, WeightType};
+use crate::layer::{Activation, ElementType, InputSpec, Layer, Packing, Quantize, Shape, Slope, WeightType};
 use crate::ops;
 use crate::plan::{self, Memory, Place, Split, Step, Walk};
 
@@ -433,6 +434,23 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 }
                 Some(())
             }
+            Layer::AvgPool2d(pool) if OPS & ops::AVG_POOL2D != 0 => {
+                let shapes = (step.input, step.output);
+                match (x, out) {
+                    (Values::F32(x), Target::F32(out)) => {
+                        kernels::avg_pool2d::avg_pool2d(Inputs::plain(x), &pool, shapes, out);
+                    }
+                    (Values::U8(x), Target::F32(out)) => {
+                        kernels::avg_pool2d::avg_pool2d(self.scaled(x), &pool, shapes, out);
+                    }
+                    (Values::Int8(x), Target::Int8(out)) if OPS & ops::QUANTIZE != 0 => {
+                        let (x, out) = (x.get(..step.read as usize)?, out.get_mut(..step.made as usize)?);
+                        kernels::avg_pool2d::avg_pool2d_int8(x, &pool, shapes, out);
+                    }
+                    _ => return None,
+                }
+                Some(())
+            }
             // Folded weights of a first layer quantise on the way.
             Layer::Quantize(quantize) if OPS & ops::QUANTIZE != 0 && OPS & QUANTIZED_FIRST != 0 => {
                 let Target::Int8(out) = out else { return None };
@@ -456,9 +474,14 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         match (self.tensor(step)?, out) {
             (PackedTensor::F32(weights), Target::F32(out)) => self.dense_f32(rows, activation, x, weights, out),
             (PackedTensor::F16(weights), Target::F32(out)) => self.dense_f32(rows, activation, x, weights, out),
-            (PackedTensor::Int8(tensor), out) => {
-                self.dense_int8(rows, x.quantized(step.quantize)?, &tensor, self.epilogue(activation), workspace, out)
-            }
+            (PackedTensor::Int8(tensor), out) => self.dense_int8(
+                rows,
+                x.quantized(step.quantize)?,
+                &tensor,
+                self.epilogue(activation, &tensor),
+                workspace,
+                out,
+            ),
             _ => None,
         }
     }
@@ -569,7 +592,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         const GROUPED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_GROUPED;
         const FOLDED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_FOLDED;
         let (x, input, output) = (x.quantized(step.quantize)?, step.input, step.output);
-        let epilogue = self.epilogue(step.layer.activation());
+        let epilogue = self.epilogue(step.layer.activation(), tensor);
         match (&step.layer, tensor.packing()) {
             (Layer::Conv2d(conv), Packing::Grouped) if OPS & GROUPED == GROUPED => {
                 let geometry = Geometry::new(conv, input, output);
@@ -590,14 +613,16 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     }
 
     /// What int8 sums become.
-    fn epilogue(&self, activation: Activation) -> Epilogue {
-        let (floor, lookup) = match activation {
-            Activation::Relu => (0, None),
-            Activation::Tanh if OPS & ops::TANH != 0 => (-127, Some(int8::requantize::Lookup::TANH)),
-            Activation::Sigmoid if OPS & ops::SIGMOID != 0 => (-127, Some(int8::requantize::Lookup::SIGMOID)),
-            _ => (-127, None),
+    fn epilogue(&self, activation: Activation, tensor: &Int8Tensor<'_>) -> Epilogue {
+        let curve = match activation {
+            Activation::Tanh if OPS & ops::TANH != 0 => Some((Curve::TANH, Slope::UNUSED)),
+            Activation::Sigmoid if OPS & ops::SIGMOID != 0 => Some((Curve::SIGMOID, Slope::UNUSED)),
+            Activation::Relu6 if OPS & ops::RELU6 != 0 && tensor.is_bounded() => Some((Curve::RELU6, Slope::UNUSED)),
+            Activation::LeakyRelu(slope) if OPS & ops::LEAKY_RELU != 0 => Some((Curve::LEAKY_RELU, slope)),
+            _ => None,
         };
-        Epilogue { floor, lookup }
+        let floor = if matches!(activation, Activation::Relu | Activation::Relu6) { 0 } else { -127 };
+        Epilogue { floor, curve }
     }
 
     /// Bytes of the input, with what they stand for.
@@ -610,6 +635,10 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         match activation {
             Activation::Tanh if OPS & ops::TANH != 0 => kernels::tanh(self.backend, values),
             Activation::Sigmoid if OPS & ops::SIGMOID != 0 => kernels::sigmoid(self.backend, values),
+            Activation::Relu6 if OPS & ops::RELU6 != 0 => kernels::relu6(self.backend, values),
+            Activation::LeakyRelu(slope) if OPS & ops::LEAKY_RELU != 0 => {
+                kernels::leaky_relu(self.backend, values, slope.value());
+            }
             _ => {}
         }
     }
@@ -637,7 +666,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 }
 
 /// What may come behind a quantisation that is a step of its own.
-const QUANTIZED_FIRST: u32 = ops::WEIGHTS_INT8_GROUPED | ops::DEPTHWISE_CONV2D | ops::MAX_POOL2D;
+const QUANTIZED_FIRST: u32 = ops::WEIGHTS_INT8_GROUPED | ops::DEPTHWISE_CONV2D | ops::MAX_POOL2D | ops::AVG_POOL2D;
 
 /// What a layer reads.
 #[derive(Clone, Copy)]
@@ -704,7 +733,7 @@ fn arena(scratch: &mut Aligned<[u8]>, bytes: usize) -> Option<&mut [u32]> {
 /// The least value that a kernel's epilogue lets through.
 fn floor(activation: Activation) -> f32 {
     match activation {
-        Activation::Relu => 0.0,
-        Activation::None | Activation::Tanh | Activation::Sigmoid => f32::NEG_INFINITY,
+        Activation::Relu | Activation::Relu6 => 0.0,
+        Activation::None | Activation::Tanh | Activation::Sigmoid | Activation::LeakyRelu(_) => f32::NEG_INFINITY,
     }
 }
