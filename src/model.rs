@@ -25,6 +25,21 @@ pub enum Input<'a> {
     U8(&'a [u8]),
 }
 
+impl<'a> Input<'a> {
+    /// The number of values.
+    pub(crate) fn len(&self) -> usize {
+        Values::from(*self).len()
+    }
+
+    /// The `len` values from `first` on; none if there are fewer.
+    pub(crate) fn part(&self, first: usize, len: usize) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(values.get(first..).and_then(|rest| rest.get(..len)).unwrap_or_default()),
+            Self::U8(bytes) => Self::U8(bytes.get(first..).and_then(|rest| rest.get(..len)).unwrap_or_default()),
+        }
+    }
+}
+
 impl<'a> From<&'a [f32]> for Input<'a> {
     fn from(values: &'a [f32]) -> Self {
         Self::F32(values)

@@ -5,7 +5,7 @@ use crate::data::Images;
 use crate::loss::{Loss, LossQuirks, argmax};
 use serde::Serialize;
 use std::num::NonZeroUsize;
-use thumbnet::Model;
+use thumbnet::{Ensemble, Model};
 
 /// How well a model does on a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,26 +30,57 @@ pub struct Evaluation {
 /// # Errors
 /// A message if the model takes other images or knows fewer classes than there are.
 pub fn evaluate(model: &Model<'_>, images: &Images, threads: NonZeroUsize) -> Result<Evaluation, String> {
-    Ok(tally(model, images, &logits(model, images, threads)?))
+    let logits = logits(model, images, threads)?;
+    Ok(tally(model.output_len(), loss(model.ends_with_softmax()), images, &logits))
+}
+
+/// Runs `ensemble` over `images`, likewise. The loss is that of the averaged outputs.
+///
+/// # Errors
+/// As of [`evaluate`].
+pub fn evaluate_ensemble(
+    ensemble: &Ensemble<'_>,
+    images: &Images,
+    threads: NonZeroUsize,
+) -> Result<Evaluation, String> {
+    let classes = ensemble.output_len();
+    check(ensemble.input_len(), classes, images)?;
+    let mut outputs = vec![0.0; images.len() * classes];
+    batches::ensemble_batch(ensemble, &images.pixels[..], &mut outputs, threads).map_err(|e| e.to_string())?;
+    if ensemble.ends_with_softmax() {
+        // The logits of which these would be the probabilities.
+        outputs.iter_mut().for_each(|probability| *probability = probability.max(f32::MIN_POSITIVE).ln());
+    }
+    Ok(tally(classes, loss(ensemble.ends_with_softmax()), images, &outputs))
 }
 
 /// The outputs of `model` for every image, `[N, outputs]`, without a final softmax.
 fn logits(model: &Model<'_>, images: &Images, threads: NonZeroUsize) -> Result<Vec<f32>, String> {
-    let (pixels, classes) = (images.rows * images.columns, model.output_len());
-    if model.input_len() != pixels {
-        return Err(format!("takes {} values, but an image here has {pixels} pixels", model.input_len()));
-    }
-    if let Some(label) = images.labels.iter().find(|&&label| usize::from(label) >= classes) {
-        return Err(format!("has {classes} outputs, but there are images of class {label}"));
-    }
+    let classes = model.output_len();
+    check(model.input_len(), classes, images)?;
     let mut outputs = vec![0.0; images.len() * classes];
     batches::logits_batch(model, &images.pixels[..], &mut outputs, threads).map_err(|e| e.to_string())?;
     Ok(outputs)
 }
 
-fn tally(model: &Model<'_>, images: &Images, logits: &[f32]) -> Evaluation {
-    let classes = model.output_len();
-    let loss_kind = if model.ends_with_softmax() { Loss::CrossEntropy } else { Loss::SquaredError };
+/// A message if images do not have `inputs` pixels, or if one is of a class beyond `classes`.
+fn check(inputs: usize, classes: usize, images: &Images) -> Result<(), String> {
+    let pixels = images.rows * images.columns;
+    if inputs != pixels {
+        return Err(format!("takes {inputs} values, but an image here has {pixels} pixels"));
+    }
+    match images.labels.iter().find(|&&label| usize::from(label) >= classes) {
+        Some(label) => Err(format!("has {classes} outputs, but there are images of class {label}")),
+        None => Ok(()),
+    }
+}
+
+/// The loss that a model was trained with, by what it ends in.
+fn loss(softmax: bool) -> Loss {
+    if softmax { Loss::CrossEntropy } else { Loss::SquaredError }
+}
+
+fn tally(classes: usize, loss_kind: Loss, images: &Images, logits: &[f32]) -> Evaluation {
     let mut confusion = vec![vec![0; classes]; classes];
     let mut loss = 0.0;
     for (outputs, label) in logits.chunks_exact(classes).zip(images.labels.iter().map(|&label| usize::from(label))) {
@@ -101,7 +132,9 @@ pub fn compare([before, after]: [&Model<'_>; 2], images: &Images, threads: NonZe
     let answers = |logits: &[f32]| logits.chunks_exact(before.output_len()).map(argmax).collect::<Vec<_>>();
     let changed = answers(&old).iter().zip(&answers(&new)).filter(|(old, new)| old != new).count();
     let differences = old.iter().zip(&new).map(|(old, new)| (old - new).abs());
-    let (old, new) = (tally(before, images, &old), tally(after, images, &new));
+    let tally =
+        |model: &Model<'_>, logits: &[f32]| tally(model.output_len(), loss(model.ends_with_softmax()), images, logits);
+    let (old, new) = (tally(before, &old), tally(after, &new));
     Ok(Comparison {
         images: images.len(),
         correct_before: old.correct,

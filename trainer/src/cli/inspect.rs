@@ -3,14 +3,14 @@
 use super::{ModelFile, grouped, packed_for, print, print_json, weight_type_name};
 use serde::Serialize;
 use std::path::PathBuf;
-use thumbnet::layer::{Activation, Layer, Padding, Shape};
-use thumbnet::{LayerInfo, Model};
+use thumbnet::layer::{Activation, AvgPool2d, Layer, MaxPool2d, Padding, Shape};
+use thumbnet::{Ensemble, LayerInfo, Model};
 use thumbnet_trainer::error::Result;
 
 /// Show what is in a model: layers, shapes, parameters, operations, memory.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The model file
+    /// The model file, or an ensemble
     model: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -32,12 +32,22 @@ struct Summary {
     layers: Vec<Row>,
 }
 
+/// What an ensemble consists of.
+#[derive(Debug, Serialize)]
+struct Members {
+    parameters: u64,
+    macs: u64,
+    file_bytes: u64,
+    scratch_bytes: u64,
+    members: Vec<Summary>,
+}
+
 /// One layer.
 #[derive(Debug, Serialize)]
 struct Row {
     layer: &'static str,
     details: String,
-    activation: &'static str,
+    activation: String,
     weights: &'static str,
     /// What int8 weights are packed for.
     packed_for: Option<&'static str>,
@@ -50,18 +60,37 @@ struct Row {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let file = ModelFile::read(&args.model)?;
-    let summary = summary(&file.model()?, file.bytes.len());
-    if args.json { print_json(&summary) } else { print(&table(&summary)) }
+    let whole = file.ensemble()?;
+    let names = super::labels(&whole);
+    let files = file.member_files()?;
+    let mut members: Vec<Summary> =
+        whole.members().iter().zip(files).map(|(member, file)| summary(member, &names, file.len())).collect();
+    if !file.is_ensemble() {
+        let summary = members.remove(0);
+        return if args.json { print_json(&summary) } else { print(&table(&summary)) };
+    }
+    let members = ensemble(&whole, members, file.bytes.len());
+    if args.json { print_json(&members) } else { print(&tables(&members)) }
 }
 
-fn summary(model: &Model<'_>, file_bytes: usize) -> Summary {
+fn ensemble(whole: &Ensemble<'_>, members: Vec<Summary>, file_bytes: usize) -> Members {
+    Members {
+        parameters: members.iter().map(|member| member.parameters).sum(),
+        macs: members.iter().map(|member| member.macs).sum(),
+        file_bytes: file_bytes as u64,
+        scratch_bytes: whole.scratch_bytes() as u64,
+        members,
+    }
+}
+
+fn summary(model: &Model<'_>, labels: &[String], file_bytes: usize) -> Summary {
     let layers: Vec<Row> = model.layers().map(row).collect();
     let input = model.input();
     Summary {
         input: dimensions(input.shape),
         scale: input.scale,
         offset: input.offset,
-        labels: super::labels(model),
+        labels: labels.to_vec(),
         parameters: layers.iter().map(|row| row.parameters).sum(),
         macs: layers.iter().map(|row| row.macs).sum(),
         weight_bytes: layers.iter().map(|row| row.weight_bytes).sum(),
@@ -76,10 +105,12 @@ fn row(info: LayerInfo) -> Row {
         layer: info.layer.name(),
         details: details(&info.layer),
         activation: match info.layer.activation() {
-            Activation::None => "",
-            Activation::Relu => "relu",
-            Activation::Tanh => "tanh",
-            Activation::Sigmoid => "sigmoid",
+            Activation::None => String::new(),
+            Activation::Relu => "relu".to_owned(),
+            Activation::Tanh => "tanh".to_owned(),
+            Activation::Sigmoid => "sigmoid".to_owned(),
+            Activation::Relu6 => "relu6".to_owned(),
+            Activation::LeakyRelu(slope) => format!("leaky_relu {}", slope.value()),
         },
         weights: info.layer.weight_type().map_or("", weight_type_name),
         packed_for: info.layer.weight_type().and_then(packed_for),
@@ -106,8 +137,8 @@ fn details(layer: &Layer) -> String {
             window(conv.kernel, conv.stride, conv.padding)
                 + &unless(conv.pool == [1, 1], format!(" pool {}", by(conv.pool)))
         }
-        Layer::MaxPool2d(pool) => {
-            by(pool.kernel) + &unless(pool.stride == pool.kernel, format!(" stride {}", by(pool.stride)))
+        Layer::MaxPool2d(MaxPool2d { kernel, stride }) | Layer::AvgPool2d(AvgPool2d { kernel, stride }) => {
+            by(*kernel) + &unless(stride == kernel, format!(" stride {}", by(*stride)))
         }
         Layer::DepthwiseConv2d(conv) => window(conv.kernel, conv.stride, conv.padding),
         Layer::Dense(_) | Layer::Softmax | Layer::Quantize(_) => String::new(),
@@ -116,6 +147,27 @@ fn details(layer: &Layer) -> String {
 
 fn dimensions(shape: Shape) -> [u16; 3] {
     [shape.height, shape.width, shape.channels]
+}
+
+/// The members of an ensemble one after the other, and their sums.
+fn tables(ensemble: &Members) -> String {
+    let count = ensemble.members.len();
+    let mut text = String::new();
+    for (index, member) in ensemble.members.iter().enumerate() {
+        text += &format!("member {} of {count}: {}\n", index + 1, table(member));
+    }
+    let totals = [
+        ("parameters of all members", ensemble.parameters),
+        ("MACs per inference", ensemble.macs),
+        ("bytes of the file", ensemble.file_bytes),
+        ("bytes of scratch memory", ensemble.scratch_bytes),
+    ];
+    text + &lines(&totals)
+}
+
+/// A line for each number.
+fn lines(totals: &[(&str, u64)]) -> String {
+    totals.iter().map(|&(name, value)| format!("{:>12} {name}\n", grouped(value))).collect()
 }
 
 fn table(summary: &Summary) -> String {
@@ -129,7 +181,7 @@ fn table(summary: &Summary) -> String {
         rows.push([
             row.layer.to_owned(),
             row.details.clone(),
-            row.activation.to_owned(),
+            row.activation.clone(),
             shape(row.output),
             row.packed_for.map_or(row.weights.to_owned(), |processor| format!("{} {processor}", row.weights)),
             grouped(row.parameters),
@@ -157,7 +209,5 @@ fn table(summary: &Summary) -> String {
         ("bytes of the file", summary.file_bytes),
         ("bytes of scratch memory", summary.scratch_bytes),
     ];
-    text.push('\n');
-    totals.iter().for_each(|&(name, value)| text += &format!("{:>12} {name}\n", grouped(value)));
-    text
+    text + "\n" + &lines(&totals)
 }

@@ -3,14 +3,14 @@
 use super::{ModelFile, backend, labels, print, print_json};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use thumbnet::{AlignedBuf, Model};
+use thumbnet::{AlignedBuf, Ensemble};
 use thumbnet_trainer::error::{Error, Result};
 use thumbnet_trainer::image;
 
 /// Classify pictures of digits: PNG or PGM of any size, dark on light or light on dark.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The model file
+    /// The model file, or an ensemble
     model: PathBuf,
     /// The pictures
     #[arg(required = true, value_name = "IMAGE")]
@@ -36,7 +36,7 @@ struct Prediction {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let file = ModelFile::read(&args.model)?;
-    let model = file.model()?.with_backend(backend(args.backend.as_deref())?);
+    let model = file.ensemble()?.with_backend(backend(args.backend.as_deref())?);
     let shape = model.input().shape;
     if shape.channels != 1 {
         return Err(file.error(format!("takes {} channels, but pictures here are grey", shape.channels)));
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     predictions.iter().try_for_each(|prediction| print(&lines(prediction, &labels)))
 }
 
-fn predict(model: &Model<'_>, path: &Path) -> Result<Prediction> {
+fn predict(model: &Ensemble<'_>, path: &Path) -> Result<Prediction> {
     let shape = model.input().shape;
     let pixels = image::prepare(&image::read(path)?, shape.height.into(), shape.width.into())
         .map_err(|problem| Error::contents(path, problem))?;
