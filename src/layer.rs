@@ -116,12 +116,20 @@ impl Slope {
         Self::from_parts(if nearest < 255 { nearest as u8 } else { 255 }, shift)
     }
 
-    /// Stands where no slope is needed.
-    pub(crate) const UNUSED: Self = Self { multiplier: 128, shift: 0 };
-
     /// `multiplier / 2^(8 + shift)`; `None` if a part is out of range.
     pub(crate) const fn from_parts(multiplier: u8, shift: u8) -> Option<Self> {
         if multiplier >= 128 && shift <= Self::LARGEST_SHIFT { Some(Self { multiplier, shift }) } else { None }
+    }
+
+    /// Both parts in one number.
+    pub(crate) const fn to_bits(self) -> u16 {
+        u16::from_le_bytes([self.multiplier, self.shift])
+    }
+
+    /// The slope of which [`to_bits`](Self::to_bits) has made `bits`.
+    pub(crate) const fn from_bits(bits: u16) -> Self {
+        let [multiplier, shift] = bits.to_le_bytes();
+        Self { multiplier, shift: shift & Self::LARGEST_SHIFT }
     }
 
     /// The multiplier, of which 256 are 1, and the shift that follows it.
@@ -138,14 +146,14 @@ impl Slope {
 }
 
 impl Activation {
-    const fn ops(self) -> u32 {
+    const fn ops<const OPS: u32>(self) -> u32 {
         match self {
             // Both are a bound that the kernels' epilogue applies anyway.
             Self::None | Self::Relu => 0,
-            Self::Tanh => ops::TANH,
-            Self::Sigmoid => ops::SIGMOID,
-            Self::Relu6 => ops::RELU6,
-            Self::LeakyRelu(_) => ops::LEAKY_RELU,
+            Self::Tanh => ops::TANH & OPS,
+            Self::Sigmoid => ops::SIGMOID & OPS,
+            Self::Relu6 => ops::RELU6 & OPS,
+            Self::LeakyRelu(_) => ops::LEAKY_RELU & OPS,
         }
     }
 }
@@ -412,22 +420,22 @@ impl Layer {
         }
     }
 
-    /// The operations (see [`ops`]) that the layer needs.
-    pub(crate) const fn ops(&self) -> u32 {
+    /// The operations (see [`ops`]) that the layer needs, which must be in `OPS`.
+    pub(crate) const fn ops<const OPS: u32>(&self) -> u32 {
         let kernel = match self {
             Self::Dense(_) => ops::DENSE,
-            Self::Conv2d(_) => ops::CONV2D,
-            Self::MaxPool2d(_) => ops::MAX_POOL2D,
-            Self::Softmax => ops::SOFTMAX,
-            Self::DepthwiseConv2d(_) => ops::DEPTHWISE_CONV2D,
-            Self::Quantize(_) => ops::QUANTIZE,
-            Self::AvgPool2d(_) => ops::AVG_POOL2D,
+            Self::Conv2d(_) => ops::CONV2D & OPS,
+            Self::MaxPool2d(_) => ops::MAX_POOL2D & OPS,
+            Self::Softmax => ops::SOFTMAX & OPS,
+            Self::DepthwiseConv2d(_) => ops::DEPTHWISE_CONV2D & OPS,
+            Self::Quantize(_) => ops::QUANTIZE & OPS,
+            Self::AvgPool2d(_) => ops::AVG_POOL2D & OPS,
         };
         let weights = match self.weight_type() {
             Some(weights) => weights.ops(),
             None => 0,
         };
-        kernel | self.activation().ops() | weights
+        kernel | self.activation().ops::<OPS>() | weights
     }
 
     /// The layer's weights as a matrix, `[inputs of one sum, outputs]`; `None` for a layer without weights or with sums

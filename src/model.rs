@@ -10,7 +10,7 @@ use crate::kernels::int8::requantize::{Curve, Epilogue, Target};
 use crate::kernels::int8::{self, quantize::Source, tensor::Int8Tensor};
 use crate::kernels::windows::Geometry;
 use crate::kernels::{self, Backend, Panels, Weight};
-use crate::layer::{Activation, ElementType, InputSpec, Layer, Packing, Quantize, Shape, Slope, WeightType};
+use crate::layer::{Activation, ElementType, InputSpec, Layer, Packing, Quantize, Shape, WeightType};
 use crate::ops;
 use crate::plan::{self, Memory, Place, Split, Step, Walk};
 
@@ -629,15 +629,17 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     /// What int8 sums become.
     fn epilogue(&self, activation: Activation, tensor: &Int8Tensor<'_>) -> Epilogue {
-        let curve = match activation {
-            Activation::Tanh if OPS & ops::TANH != 0 => Some((Curve::TANH, Slope::UNUSED)),
-            Activation::Sigmoid if OPS & ops::SIGMOID != 0 => Some((Curve::SIGMOID, Slope::UNUSED)),
-            Activation::Relu6 if OPS & ops::RELU6 != 0 && tensor.is_bounded() => Some((Curve::RELU6, Slope::UNUSED)),
-            Activation::LeakyRelu(slope) if OPS & ops::LEAKY_RELU != 0 => Some((Curve::LEAKY_RELU, slope)),
-            _ => None,
+        let (curve, argument) = match activation {
+            Activation::Relu => (None, 0),
+            Activation::Tanh if OPS & ops::TANH != 0 => (Some(Curve::TANH), 0),
+            Activation::Sigmoid if OPS & ops::SIGMOID != 0 => (Some(Curve::SIGMOID), 0),
+            Activation::Relu6 if OPS & ops::RELU6 != 0 => (tensor.is_bounded().then_some(Curve::RELU6), 0),
+            Activation::LeakyRelu(slope) if OPS & ops::LEAKY_RELU != 0 => {
+                (Some(Curve::LEAKY_RELU), slope.to_bits().into())
+            }
+            _ => (None, -127),
         };
-        let floor = if matches!(activation, Activation::Relu | Activation::Relu6) { 0 } else { -127 };
-        Epilogue { floor, curve }
+        Epilogue { curve, argument }
     }
 
     /// Bytes of the input, with what they stand for.

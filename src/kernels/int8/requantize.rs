@@ -103,10 +103,10 @@ pub(crate) const TABLE_STEP: f32 = 1.0 / 16.0;
 
 /// An activation that is more than a floor, as functions so that a program without it need not be linked with it.
 pub(crate) struct Curve {
-    /// The int8 output of a sum.
-    int8: fn(Parameter, i32, Slope) -> i32,
+    /// The int8 output of a sum; the last argument is [`Epilogue::argument`].
+    int8: fn(Parameter, i32, i32) -> i32,
     /// Its f32 output.
-    f32: fn(Parameter, i32, Slope) -> f32,
+    f32: fn(Parameter, i32, i32) -> f32,
     /// Its name, and what it is made of, for vectors.
     #[cfg(not(target_os = "none"))]
     pub(super) name: Function,
@@ -152,10 +152,10 @@ impl Curve {
     };
     pub(crate) const LEAKY_RELU: &Self = &Self {
         int8: |scale, sum, slope| {
-            let scale = if sum < 0 { scale.times(slope) } else { scale };
+            let scale = if sum < 0 { scale.times(slope_of(slope)) } else { scale };
             scale.steps(sum).max(-127).min(127)
         },
-        f32: |scale, sum, slope| leaky(scale.value(sum), slope.value()),
+        f32: |scale, sum, slope| leaky(scale.value(sum), slope_of(slope).value()),
         #[cfg(not(target_os = "none"))]
         name: Function::LeakyRelu,
         #[cfg(not(target_os = "none"))]
@@ -180,10 +180,16 @@ fn table_int8(value: i32) -> i32 {
 /// What becomes of a sum: the activation.
 #[derive(Clone, Copy)]
 pub(crate) struct Epilogue {
-    /// The least output, in steps: 0 for a ReLU.
-    pub(crate) floor: i32,
-    /// In place of that, another function, and the slope that it may have.
-    pub(crate) curve: Option<(&'static Curve, Slope)>,
+    /// The function, if it is more than a floor.
+    pub(crate) curve: Option<&'static Curve>,
+    /// What it takes besides a sum. The floor: the least output in steps, 0 for a ReLU. A leaky ReLU: the bits of its slope. (One
+    /// number for both, since it is passed on where every byte of code counts.)
+    pub(crate) argument: i32,
+}
+
+/// The slope that is the argument of a leaky ReLU.
+pub(super) const fn slope_of(argument: i32) -> Slope {
+    Slope::from_bits(argument as u16)
 }
 
 /// Where outputs go.
@@ -215,19 +221,19 @@ impl Epilogue {
         let bias = tensor.bias().get(first..).unwrap_or_default();
         let parameters = tensor.parameters().get(first..).unwrap_or_default();
         let sums = sums.iter().zip(bias).map(|(sum, bias)| sum.wrapping_add(*bias)).zip(parameters);
-        let floor = self.floor;
+        let argument = self.argument;
         match (out, self.curve) {
             (Target::Int8(out), None) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
-                *to = scale.steps(sum).max(floor).min(127) as i8;
+                *to = scale.steps(sum).max(argument).min(127) as i8;
             }),
-            (Target::Int8(out), Some((curve, slope))) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
-                *to = (curve.int8)(*scale, sum, slope) as i8;
+            (Target::Int8(out), Some(curve)) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
+                *to = (curve.int8)(*scale, sum, argument) as i8;
             }),
             (Target::F32(out), None) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
-                *to = if floor == 0 && sum < 0 { 0.0 } else { scale.value(sum) };
+                *to = if argument == 0 && sum < 0 { 0.0 } else { scale.value(sum) };
             }),
-            (Target::F32(out), Some((curve, slope))) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
-                *to = (curve.f32)(*scale, sum, slope);
+            (Target::F32(out), Some(curve)) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
+                *to = (curve.f32)(*scale, sum, argument);
             }),
         }
     }

@@ -1,6 +1,8 @@
 //! What becomes of a vector of sums: [`Epilogue::store`] over the vectors of a backend.
 
-use super::requantize::{Curve, Epilogue, FRACTION, Function, TABLE_FRACTION, TABLE_UNIT, Target, at_most_6, leaky};
+use super::requantize::{
+    Curve, Epilogue, FRACTION, Function, TABLE_FRACTION, TABLE_UNIT, Target, at_most_6, leaky, slope_of,
+};
 use super::tensor::Int8Tensor;
 use super::vector::Int8Vector;
 use crate::layer::Slope;
@@ -36,11 +38,9 @@ impl<V: Int8Vector> Scaling<V> {
 
     #[inline(always)]
     fn int8(&self, sums: V) -> V {
-        let Some((curve, slope)) = self.epilogue.curve else {
-            return self
-                .steps(self.product(sums, self.scale()))
-                .max(self.splat(self.epilogue.floor))
-                .min(self.splat(127));
+        let Epilogue { curve, argument } = self.epilogue;
+        let Some(curve) = curve else {
+            return self.steps(self.product(sums, self.scale())).max(self.splat(argument)).min(self.splat(127));
         };
         match curve.name {
             Function::Tanh | Function::Sigmoid => {
@@ -55,7 +55,7 @@ impl<V: Int8Vector> Scaling<V> {
             Function::LeakyRelu => {
                 // One of the two products is 0.
                 let above = self.product(sums.max(self.splat(0)), self.scale());
-                let below = self.product(sums.min(self.splat(0)), self.scale_times(slope));
+                let below = self.product(sums.min(self.splat(0)), self.scale_times(slope_of(argument)));
                 self.steps(above.add(below)).max(self.splat(-127)).min(self.splat(127))
             }
         }
@@ -63,8 +63,9 @@ impl<V: Int8Vector> Scaling<V> {
 
     #[inline(always)]
     fn store_f32(&self, sums: V, out: &mut [f32]) {
-        let Some((curve, slope)) = self.epilogue.curve else {
-            let floor = if self.epilogue.floor == 0 { 0 } else { i32::MIN };
+        let Epilogue { curve, argument } = self.epilogue;
+        let Some(curve) = curve else {
+            let floor = if argument == 0 { 0 } else { i32::MIN };
             return sums.max(self.splat(floor)).store_scaled(self.parameters, out);
         };
         match curve.name {
@@ -78,7 +79,7 @@ impl<V: Int8Vector> Scaling<V> {
             }
             Function::LeakyRelu => {
                 sums.store_scaled(self.parameters, out);
-                let slope = slope.value();
+                let slope = slope_of(argument).value();
                 out.iter_mut().for_each(|value| *value = leaky(*value, slope));
             }
         }
