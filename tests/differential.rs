@@ -9,9 +9,7 @@ use fastrand::Rng;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use thumbnet::blob::{self, ModelSpec};
-use thumbnet::layer::{
-    Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType,
-};
+use thumbnet::layer::{Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType};
 use thumbnet::{AlignedBuf, EncodeError, Model};
 
 /// What memory behind the scratch memory is filled with.
@@ -40,7 +38,7 @@ fn layer() -> impl Strategy<Value = Layer> {
             Layer::DepthwiseConv2d(DepthwiseConv2d { kernel, stride, padding, activation, weights })
         },
     );
-    prop_oneof![4 => conv, 2 => pool, 2 => mean, 3 => dense, 3 => depthwise, 1 => Just(Layer::Softmax)]
+    prop_oneof![9 => conv, 4 => pool, 4 => mean, 6 => dense, 6 => depthwise, 3 => Just(Layer::Softmax)]
 }
 
 fn input() -> impl Strategy<Value = InputSpec> {
@@ -200,7 +198,11 @@ fn random_networks_are_worth_drawing() {
                 Layer::Quantize(_) => unreachable!("drawn by tests/int8.rs"),
             }] += 1;
             let negative = |p: Padding| [p.top, p.bottom, p.left, p.right].iter().any(|side| *side < 0);
-            cropped += usize::from(matches!(layer, Layer::Conv2d(conv) if negative(conv.padding)));
+            cropped += usize::from(match layer {
+                Layer::Conv2d(conv) => negative(conv.padding),
+                Layer::DepthwiseConv2d(conv) => negative(conv.padding),
+                _ => false,
+            });
         }
         deep += usize::from(network.layers.len() >= 4);
         let values = signed_vec(&mut Rng::with_seed(seed), network.input_len());

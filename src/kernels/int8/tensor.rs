@@ -214,7 +214,7 @@ pub(crate) enum Output {
 }
 
 impl Scales {
-    /// The value of one step of an output's sums. `None` if a number is not finite.
+    /// The value of one step of an output's sums; 0 if these are always 0. `None` if a number is not finite.
     ///
     /// The largest weight is 127 steps; only weights that are tiny beside the bias are fewer, which has to fit into the sum.
     fn sum_scale(&self, column: &Column<'_>) -> Option<f64> {
@@ -225,9 +225,7 @@ impl Scales {
         let largest = column.weights().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
         let weight = largest / LARGEST_WEIGHT;
         let scale = (f64::from(weight) * f64::from(self.input)).max(bias.abs() / LARGEST_BIAS);
-        // Without weights and bias any will do.
-        let scale = if scale > 0.0 { scale } else { f64::from(self.input) };
-        (finite && scale.is_finite() && scale > 0.0).then_some(scale)
+        (finite && scale.is_finite()).then_some(scale)
     }
 
     /// The most steps of the value `step` that an output may have: 127, or fewer if those are more than the largest output. `None` if
@@ -280,7 +278,12 @@ pub(crate) fn pack(
     let (step, made) = scales.output_step(coarsest)?;
     let ceiling = scales.ceiling(made)?;
     for (output, column) in columns().enumerate() {
-        let scale = scales.sum_scale(&column)?;
+        // An output that is always 0 must not make the others coarse: any scale will do for it.
+        let scale = match scales.sum_scale(&column)? {
+            0.0 if coarsest > 0.0 => coarsest,
+            0.0 => f64::from(made) / 128.0,
+            scale => scale,
+        };
         let reach = column.pack(&sums, packing, (scale / f64::from(scales.input)) as f32, tensor)?;
         let bias = nearest_i64(f64::from(column.bias.unwrap_or(0.0)) / scale);
         i32::try_from(bias.checked_abs()?.checked_add(reach)?).ok()?;
