@@ -244,6 +244,27 @@ fn averages_are_rounded_to_the_nearest_step() {
     }
 }
 
+/// A filter that was pruned away must not make the steps of the others coarse.
+#[test]
+fn an_output_without_weights_does_not_matter_to_the_others() {
+    let mut network = Network::random(input(1, 1, 5), &[dense(4, Activation::Relu), dense(2, Activation::None)], 8);
+    network.tensors[0].bias = vec![0.5, 0.0, -0.5, 0.25];
+    let scales_without = |output: usize| {
+        let mut network = network.clone();
+        network.tensors[0].weights.iter_mut().skip(output).step_by(4).for_each(|weight| *weight = 0.0);
+        network.tensors[0].bias[output] = 0.0;
+        let blob = encode(&network, 1.0 / 127.0, &[0.02, 1.0], Packing::Folded).expect("ordinary weights");
+        let model = Model::load(&blob).expect("a valid blob");
+        check_everywhere(&model, Input::F32(&[1.0, -0.5, 0.25, 0.0, 0.75]));
+        let Some(PackedTensor::Int8(tensor)) = model.tensors().next() else { panic!("an int8 tensor") };
+        tensor.scales().collect::<Vec<_>>()
+    };
+    let (second, third) = (scales_without(1), scales_without(2));
+    assert_eq!((second[0], second[3]), (third[0], third[3]));
+    // Steps of 0.02 from sums in steps of about 0.7 / 127^2.
+    assert!(second[0] >> 16 < 4, "{:x}", second[0]);
+}
+
 #[test]
 fn weights_are_rounded_to_the_nearest_step_of_their_output() {
     let spec = InputSpec { scale: 1.0, offset: 0.0, ..input(1, 1, 3) };

@@ -153,7 +153,7 @@ impl Curve {
     pub(crate) const LEAKY_RELU: &Self = &Self {
         int8: |scale, sum, slope| {
             let scale = if sum < 0 { scale.times(slope_of(slope)) } else { scale };
-            scale.steps(sum).max(-127).min(127)
+            scale.steps(sum).clamp(-127, 127)
         },
         f32: |scale, sum, slope| leaky(scale.value(sum), slope_of(slope).value()),
         #[cfg(not(target_os = "none"))]
