@@ -4,6 +4,7 @@ use crate::data::DataSet;
 use crate::elementwise;
 use crate::error::Result;
 use crate::kernels::conv2d::Geometry;
+use crate::layers::avg_pool::AvgPool2d;
 use crate::layers::batch_norm::BatchNorm;
 use crate::layers::conv2d::Conv2d;
 use crate::layers::dense::Dense;
@@ -421,6 +422,16 @@ fn build(
             let descriptor = core::MaxPool2d { kernel, stride: stride.unwrap_or(kernel) };
             let output = core::Layer::MaxPool2d(descriptor).output(input)?;
             (Part { layer: Box::new(MaxPool2d::new(descriptor, input)), parameters: None, output }, None)
+        }
+        recipe::Layer::AvgPool2d { kernel, stride } => {
+            let descriptor = core::AvgPool2d { kernel, stride: stride.unwrap_or(kernel) };
+            let output = core::Layer::AvgPool2d(descriptor).output(input)?;
+            (Part { layer: Box::new(AvgPool2d::new(descriptor, input)), parameters: None, output }, None)
+        }
+        recipe::Layer::GlobalAvgPool2d => {
+            let descriptor = core::AvgPool2d::global(input).ok_or(core::LayerError::TooLarge)?;
+            let output = core::Layer::AvgPool2d(descriptor).output(input)?;
+            (Part { layer: Box::new(AvgPool2d::new(descriptor, input)), parameters: None, output }, None)
         }
         recipe::Layer::Dropout { rate } => {
             let mut dropout = Dropout::new(rate);

@@ -8,7 +8,7 @@ use crate::random::RandomState;
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use thumbnet::layer::Packing;
+use thumbnet::layer::{Packing, Slope};
 
 /// The recipe that `thumbnet train` takes when none is named.
 pub const DEFAULT: &str = "digits";
@@ -260,6 +260,15 @@ pub enum Layer {
         /// Vertical and horizontal step; the window's size if not given.
         stride: Option<[u8; 2]>,
     },
+    /// 2-D average pooling without padding.
+    AvgPool2d {
+        /// Height and width of the window.
+        kernel: [u8; 2],
+        /// Vertical and horizontal step; the window's size if not given.
+        stride: Option<[u8; 2]>,
+    },
+    /// The mean of every channel.
+    GlobalAvgPool2d,
     /// Sets values to zero at random during training.
     Dropout {
         /// The probability of being dropped, at least 0 and less than 1.
@@ -268,7 +277,7 @@ pub enum Layer {
 }
 
 /// The function that a layer applies to its sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
     /// The sum itself.
@@ -280,6 +289,10 @@ pub enum Activation {
     Tanh,
     /// `1 / (1 + exp(-x))`.
     Sigmoid,
+    /// `min(max(0, x), 6)`.
+    Relu6,
+    /// `x` where it is positive, otherwise so many times `x`: between 2^-16 and 1, rounded to what the format has.
+    LeakyRelu(f32),
 }
 
 /// What lies around the image of a convolution.
@@ -301,6 +314,8 @@ impl From<Activation> for thumbnet::layer::Activation {
             Activation::Relu => Self::Relu,
             Activation::Tanh => Self::Tanh,
             Activation::Sigmoid => Self::Sigmoid,
+            Activation::Relu6 => Self::Relu6,
+            Activation::LeakyRelu(slope) => Self::LeakyRelu(Slope::new(slope).expect("a slope of a checked recipe")),
         }
     }
 }
@@ -470,6 +485,13 @@ impl Recipe {
         self.check_training()?;
         for layer in &self.layers {
             match layer {
+                Layer::Dense { activation: Activation::LeakyRelu(slope), .. }
+                | Layer::Conv2d { activation: Activation::LeakyRelu(slope), .. }
+                | Layer::DepthwiseConv2d { activation: Activation::LeakyRelu(slope), .. }
+                    if Slope::new(*slope).is_none() =>
+                {
+                    return Err(self.error(format!("leaky-relu = {slope} must lie between 2^-16 and 1")));
+                }
                 Layer::Dropout { rate } if !(0.0..1.0).contains(rate) => {
                     return Err(self.error(format!("rate = {rate} of dropout must be at least 0 and less than 1")));
                 }
@@ -518,7 +540,7 @@ impl Recipe {
             Layer::Dense { batch_norm, .. }
             | Layer::Conv2d { batch_norm, .. }
             | Layer::DepthwiseConv2d { batch_norm, .. } => *batch_norm,
-            Layer::MaxPool2d { .. } | Layer::Dropout { .. } => false,
+            _ => false,
         };
         self.layers.iter().any(normalised)
     }

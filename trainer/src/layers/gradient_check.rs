@@ -151,6 +151,21 @@ fn max_pooling_with_and_without_overlap() {
     check(&format!("{first}[[layers]]\ntype = \"max-pool2d\"\nkernel = [3, 2]\nstride = [1, 2]\n"), 6, 7);
 }
 
+#[test]
+fn average_pooling() {
+    let first = conv(2, "[2, 2]", "activation = \"tanh\"");
+    check(&format!("{first}[[layers]]\ntype = \"avg-pool2d\"\nkernel = [2, 2]\n"), 6, 7);
+    check(&format!("{first}[[layers]]\ntype = \"avg-pool2d\"\nkernel = [3, 2]\nstride = [1, 2]\n"), 6, 7);
+    check(&format!("{first}[[layers]]\ntype = \"global-avg-pool2d\"\n"), 6, 7);
+}
+
+/// As with ReLU, the draws are such that no step crosses a corner.
+#[test]
+fn bent_activations() {
+    check(&conv(2, "[2, 2]", "activation = \"relu6\""), 2, 3);
+    check(&conv(2, "[2, 2]", "activation = { leaky-relu = 0.125 }"), 2, 3);
+}
+
 /// Batch normalisation behind a dense layer and behind a convolution, whose gradients pass through the mean and the variance.
 #[test]
 fn batch_normalisation() {
