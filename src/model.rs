@@ -397,7 +397,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 None
             };
         }
-        if rows == 1 {
+        if rows == 1 || matches!(step.layer, Layer::Quantize(_)) {
             return self.image_layer(step, source, workspace, target);
         }
         for row in 0..rows {
