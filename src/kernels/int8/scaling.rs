@@ -36,7 +36,8 @@ impl<V: Int8Vector, const COLUMNS: usize> Scaling<V, COLUMNS> {
         match (out, self.epilogue.lookup) {
             (Target::Int8(out), None) => V::store_steps(self.token, sums, self.parameters, self.epilogue.floor, out),
             (Target::Int8(out), Some(lookup)) => {
-                for ((sums, parameters), out) in sums.iter().zip(self.parameters).zip(out.chunks_mut(V::LANES)) {
+                for (column, (sums, parameters)) in sums.iter().zip(self.parameters).enumerate() {
+                    let out = out.get_mut(column * V::LANES..).unwrap_or_default();
                     let values = self.look_up(*sums, parameters, lookup);
                     // (A product with 127 leaves the low half of 32,768, which is no signed number.)
                     let steps = values.mul(self.splat(127)).add(self.splat(1 << 14)).shift_right_by::<15>();
@@ -44,7 +45,8 @@ impl<V: Int8Vector, const COLUMNS: usize> Scaling<V, COLUMNS> {
                 }
             }
             (Target::F32(out), lookup) => {
-                for ((sums, parameters), out) in sums.iter().zip(self.parameters).zip(out.chunks_mut(V::LANES)) {
+                for (column, (sums, parameters)) in sums.iter().zip(self.parameters).enumerate() {
+                    let out = out.get_mut(column * V::LANES..).unwrap_or_default();
                     self.store_f32(*sums, parameters, lookup, out);
                 }
             }

@@ -102,7 +102,9 @@ pub(crate) trait Int8Vector: Copy {
         floor: i32,
         to: &mut [i8],
     ) {
-        for ((sums, parameters), to) in sums.iter().zip(parameters).zip(to.chunks_mut(Self::LANES)) {
+        // (As many turns as columns, whatever fits: the loop is unrolled, and the sums stay in registers.)
+        for (column, (sums, parameters)) in sums.iter().zip(parameters).enumerate() {
+            let to = to.get_mut(column * Self::LANES..).unwrap_or_default();
             steps(token, *sums, parameters, floor).store_int8(to);
         }
     }
