@@ -104,7 +104,8 @@ impl<'b> Cursor<'b> {
     }
 
     /// A layer of a kind that is in `OPS`. (The indices of all enums are below 128, so they are single bytes.)
-    #[inline(never)]
+    #[cfg_attr(target_os = "none", inline(never))]
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub(crate) fn layer<const OPS: u32>(&mut self) -> Option<Layer> {
         Some(match self.u8()? {
             0 if OPS & ops::DENSE != 0 => Layer::Dense(Dense {

@@ -414,7 +414,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 None
             };
         }
-        if rows == 1 {
+        if rows == 1 || matches!(step.layer, Layer::Quantize(_)) {
             return self.image_layer(step, tensor, source, workspace, target);
         }
         for row in 0..rows {
@@ -469,14 +469,14 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 let shapes = (step.input, step.output);
                 match (x, out) {
                     (Values::F32(x), Target::F32(out)) => {
-                        kernels::avg_pool2d::avg_pool2d(Inputs::plain(x), &pool, shapes, out);
+                        kernels::avg_pool2d::avg_pool2d(Inputs::plain(x), pool, shapes, out);
                     }
                     (Values::U8(x), Target::F32(out)) => {
-                        kernels::avg_pool2d::avg_pool2d(self.scaled(x), &pool, shapes, out);
+                        kernels::avg_pool2d::avg_pool2d(self.scaled(x), pool, shapes, out);
                     }
                     (Values::Int8(x), Target::Int8(out)) if OPS & ops::QUANTIZE != 0 => {
                         let (x, out) = (x.get(..step.read as usize)?, out.get_mut(..step.made as usize)?);
-                        kernels::avg_pool2d::avg_pool2d_int8(x, &pool, shapes, out);
+                        kernels::avg_pool2d::avg_pool2d_int8(x, pool, shapes, out);
                     }
                     _ => return None,
                 }

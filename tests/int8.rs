@@ -156,11 +156,12 @@ fn a_convolution_with_folded_weights_writes_over_its_input() {
         let padding = Padding { top, bottom, left, right };
         Conv2d { padding, stride: [stride; 2], pool: [pool; 2], ..conv(filters, 3, Activation::Relu) }
     };
-    // The last number is the second layer's lead: none, a row and a position of padding, what there are more outputs than inputs.
+    // The last number is the second layer's lead: none; a row and a position of padding; all outputs but the last position's, less
+    // what lies before that one's window.
     let drawn = [
         (28, layer(8, [0; 4], 1, 2), layer(16, [0; 4], 1, 2), 0),
         (9, layer(8, [1; 4], 1, 1), layer(8, [1; 4], 1, 1), 8 * (9 + 1)),
-        (9, layer(4, [0; 4], 1, 1), layer(24, [1; 4], 1, 1), 7 * 7 * (24 - 4)),
+        (9, layer(4, [0; 4], 1, 1), layer(24, [1; 4], 1, 1), 48 * 24 - (5 * 7 + 5) * 4),
     ];
     for (seed, (side, first, second, expected)) in (1..).zip(drawn) {
         let layers = [Layer::Conv2d(first), Layer::Conv2d(second), dense(10, Activation::None)];
@@ -185,6 +186,59 @@ fn a_convolution_with_folded_weights_writes_over_its_input() {
         let model = Model::load(&blob).expect("a valid blob");
         assert_eq!(model.scratch_bytes(), 4 * words.into_iter().max().expect("three layers"));
         check(&network, seed);
+    }
+}
+
+/// Each output is one input: what is rounded, bounded, or no number at all.
+#[test]
+fn unusual_inputs_are_quantised_alike() {
+    let spec = input(1, 1, 200);
+    let mut network = Network::random(spec, &[dense(200, Activation::None)], 1);
+    network.tensors[0].weights.iter_mut().enumerate().for_each(|(n, w)| *w = f32::from(n / 200 == n % 200));
+    network.tensors[0].bias.fill(0.0);
+    // In steps of 1/128.
+    let (infinite, too_large) = (f32::INFINITY, f32::MAX);
+    let sizes = [
+        infinite,
+        too_large,
+        2.2e9,
+        32_768.0,
+        128.0,
+        127.5,
+        127.49,
+        126.5,
+        2.5,
+        1.5,
+        0.5,
+        0.499_999_97,
+        1e-40,
+        0.0,
+        f32::NAN,
+    ];
+    let steps = sizes.map(|size| [size, -size]);
+    let steps = steps.as_flattened();
+    let mut rng = Rng::with_seed(7);
+    for packing in PACKINGS {
+        let blob = encode(&network, 1.0 / 128.0, &[1.0], packing).expect("ordinary weights");
+        let model = Model::load(&blob).expect("a valid blob");
+        // One unusual value among ordinary ones, and all of them.
+        for unusual in 0..=steps.len() {
+            let mut values: Vec<f32> = (0..200).map(|_| 250.0 * (rng.f32() - 0.5)).collect();
+            match steps.get(unusual) {
+                Some(step) => values[rng.usize(..200)] = *step,
+                None => values.iter_mut().zip(steps.iter().cycle()).for_each(|(value, step)| *value = *step),
+            }
+            values.iter_mut().for_each(|value| *value /= 128.0);
+            let expected = int8::logits(&model, Input::F32(&values));
+            for backend in backends() {
+                let found = logits(&model.clone().with_backend(backend), Input::F32(&values), 0);
+                assert_eq!(bits(&found), bits(&expected), "{packing:?} on {}: {values:?}", backend.name());
+            }
+            for (value, made) in values.iter().zip(expected) {
+                let step = if value.is_nan() { 0.0 } else { (value * 128.0).clamp(-127.0, 127.0) };
+                assert!((made * 128.0 - step).abs() < 2.0, "{made} of {value}");
+            }
+        }
     }
 }
 

@@ -41,12 +41,7 @@ pub fn leaky_relu(backend: Backend, values: &mut [f32], slope: f32) {
 /// negative infinity, all results are NaN.
 #[inline(never)]
 pub fn softmax(backend: Backend, values: &mut [f32]) {
-    let larger = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
-    let largest = values.iter().copied().fold(f32::NEG_INFINITY, larger);
-    values.iter_mut().for_each(|value| *value -= largest);
-    backend.dispatch_elementwise(Map(values, Exp));
-    let sum: f32 = values.iter().sum();
-    values.iter_mut().for_each(|value| *value /= sum);
+    backend.dispatch_elementwise(Softmax(values));
 }
 
 /// A function of one value.
@@ -74,6 +69,99 @@ impl<F: Function> Kernel for Map<'_, F> {
             self.1.apply(token, V::load(token, rest)).store(rest);
         }
     }
+}
+
+struct Softmax<'a>(&'a mut [f32]);
+
+impl Kernel for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize, const WINDOWS: usize>(
+        self,
+        token: V::Token,
+    ) {
+        // Where there is NaN, it makes the sum NaN, whatever the largest value is then.
+        let least = V::splat(token, f32::NEG_INFINITY);
+        if V::LANES > 1 && self.0.len() <= V::LANES {
+            // Without a way through memory.
+            let values = V::load(token, self.0);
+            let largest = V::splat(token, largest_lane(only::<V>(token, self.0, values, least)));
+            let exp = exp_of_difference(token, self.0, values, largest);
+            let made = lanes(exp.div(V::splat(token, sum_of_lanes(exp))));
+            // (Storing some of a vector's lanes would hold up the next row's load.)
+            return self.0.iter_mut().zip(made).for_each(|(to, made)| *to = made);
+        }
+        let mut largest = least;
+        for chunk in self.0.chunks(V::LANES) {
+            largest = only(token, chunk, V::load(token, chunk), least).max(largest);
+        }
+        let largest = V::splat(token, largest_lane(largest));
+        let mut sum = V::splat(token, 0.0);
+        for chunk in self.0.chunks_mut(V::LANES) {
+            let exp = exp_of_difference(token, chunk, V::load(token, chunk), largest);
+            sum = sum.add(exp);
+            exp.store(chunk);
+        }
+        let sum = V::splat(token, sum_of_lanes(sum));
+        for chunk in self.0.chunks_mut(V::LANES) {
+            V::load(token, chunk).div(sum).store(chunk);
+        }
+    }
+}
+
+/// `exp(values - largest)`, and 0 in lanes without a value in `chunk`.
+#[inline(always)]
+fn exp_of_difference<V: Vector>(token: V::Token, chunk: &[f32], values: V, largest: V) -> V {
+    // Any small number for the other lanes; very large ones take long.
+    let zero = V::splat(token, 0.0);
+    only(token, chunk, Exp.apply(token, only(token, chunk, values.sub(largest), zero)), zero)
+}
+
+/// The widest vector.
+const LANES: usize = 16;
+
+/// `values`, and `other` in lanes without a value in `chunk`.
+#[inline(always)]
+fn only<V: Vector>(token: V::Token, chunk: &[f32], values: V, other: V) -> V {
+    const ONES: &[f32] = &[1.0; LANES];
+    if chunk.len() >= V::LANES {
+        return values;
+    }
+    let there = V::load(token, ONES.get(..chunk.len()).unwrap_or_default());
+    there.if_greater(V::splat(token, 0.0), values, other)
+}
+
+/// The lanes of a vector, then zeros.
+#[inline(always)]
+fn lanes<V: Vector>(vector: V) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    vector.store(&mut lanes);
+    lanes
+}
+
+#[inline(always)]
+fn largest_lane<V: Vector>(vector: V) -> f32 {
+    let (mut lanes, mut len) = (lanes(vector), V::LANES);
+    while len > 1 {
+        len /= 2;
+        for lane in 0..len {
+            lanes[lane] = if lanes[lane] > lanes[lane + len] { lanes[lane] } else { lanes[lane + len] };
+        }
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+fn sum_of_lanes<V: Vector>(vector: V) -> f32 {
+    let (mut lanes, mut len) = (lanes(vector), V::LANES);
+    while len > 1 {
+        len /= 2;
+        for lane in 0..len {
+            lanes[lane] += lanes[lane + len];
+        }
+    }
+    lanes[0]
 }
 
 /// Evaluates a polynomial, highest coefficient first.

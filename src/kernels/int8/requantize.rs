@@ -15,7 +15,7 @@ use bytemuck::{Pod, Zeroable};
 pub(crate) struct Parameter(u32);
 
 /// The fraction of a product of a sum, cut to sixteen bits, and a multiplier.
-pub(super) const FRACTION: u32 = 21;
+pub(crate) const FRACTION: u32 = 21;
 /// The fraction of what the activations' table is read with.
 pub(super) const TABLE_FRACTION: u32 = FRACTION - 8;
 

@@ -81,6 +81,7 @@ pub struct Int8Tensor<'a> {
 impl<'a> Int8Tensor<'a> {
     /// A view of `tensor`, as [`pack`] wrote it; `None` if its length is not that of such a tensor, or if it does not start
     /// at a multiple of four bytes.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub(crate) fn new(tensor: &'a [u8], sums: Sums, packing: Packing) -> Option<Self> {
         let [bias, parameters, len] = sums.layout(packing)?.map(|offset| offset as usize);
         if tensor.len() != len {
