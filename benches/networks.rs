@@ -66,7 +66,7 @@ impl Network {
                 Layer::DepthwiseConv2d(conv) => {
                     (conv.kernel.map(usize::from).iter().product::<usize>(), shape.channels)
                 }
-                Layer::MaxPool2d(_) | Layer::Softmax | Layer::Quantize(_) => (0, 0),
+                Layer::MaxPool2d(_) | Layer::AvgPool2d(_) | Layer::Softmax | Layer::Quantize(_) => (0, 0),
             };
             if outputs > 0 {
                 tensors.push([numbers(inputs * usize::from(outputs)), numbers(usize::from(outputs))]);

@@ -562,7 +562,10 @@ fn output_steps(step: &Step, scale: Option<&f32>) -> int8::tensor::Output {
     match (step.layer.activation(), step.output_type) {
         (Activation::Tanh | Activation::Sigmoid, _) => Output::Lookup,
         (_, ElementType::F32) => Output::F32,
-        (_, ElementType::Int8) => Output::Int8(scale.copied().unwrap_or(f32::NAN)),
+        (activation, ElementType::Int8) => Output::Int8 {
+            step: scale.copied().unwrap_or(f32::NAN),
+            largest: if activation == Activation::Relu6 { 6.0 } else { f32::INFINITY },
+        },
     }
 }
 

@@ -4,7 +4,8 @@
 //! operations `OPS` needs few. (Writing, which no device does, is left to serde and postcard; `tests/format.rs` compares.)
 
 use crate::layer::{
-    Activation, Conv2d, Dense, DepthwiseConv2d, Layer, MaxPool2d, Packing, Padding, Quantize, Shape, WeightType,
+    Activation, AvgPool2d, Conv2d, Dense, DepthwiseConv2d, Layer, MaxPool2d, Packing, Padding, Quantize, Shape, Slope,
+    WeightType,
 };
 use crate::ops;
 
@@ -83,6 +84,8 @@ impl<'b> Cursor<'b> {
             1 => Some(Activation::Relu),
             2 if OPS & ops::TANH != 0 => Some(Activation::Tanh),
             3 if OPS & ops::SIGMOID != 0 => Some(Activation::Sigmoid),
+            4 if OPS & ops::RELU6 != 0 => Some(Activation::Relu6),
+            5 if OPS & ops::LEAKY_RELU != 0 => Slope::from_parts(self.u8()?, self.u8()?).map(Activation::LeakyRelu),
             _ => None,
         }
     }
@@ -101,7 +104,8 @@ impl<'b> Cursor<'b> {
     }
 
     /// A layer of a kind that is in `OPS`. (The indices of all enums are below 128, so they are single bytes.)
-    #[inline(never)]
+    #[cfg_attr(target_os = "none", inline(never))]
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub(crate) fn layer<const OPS: u32>(&mut self) -> Option<Layer> {
         Some(match self.u8()? {
             0 if OPS & ops::DENSE != 0 => Layer::Dense(Dense {
@@ -134,6 +138,9 @@ impl<'b> Cursor<'b> {
                 byte_multiplier: self.u32()?,
                 byte_offset: self.i32()?,
             }),
+            6 if OPS & ops::AVG_POOL2D != 0 => {
+                Layer::AvgPool2d(AvgPool2d { kernel: self.array()?, stride: self.array()? })
+            }
             _ => return None,
         })
     }

@@ -72,15 +72,88 @@ pub enum Activation {
     Tanh,
     /// The logistic function `1 / (1 + exp(-x))`.
     Sigmoid,
+    /// `min(max(0, x), 6)`; NaN stays NaN.
+    Relu6,
+    /// `x` where that is at least 0, and `slope * x` below; NaN stays NaN.
+    LeakyRelu(Slope),
+}
+
+/// The slope of a leaky ReLU below 0: `multiplier / 2^(8 + shift)` with eight significant bits, between 0 and 1.
+///
+/// As an f32 it is exact, and 32-bit integers can multiply by it without losing a digit: so an int8 model makes the same of it
+/// everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Slope {
+    /// From 128 to 255.
+    multiplier: u8,
+    /// At most [`Slope::LARGEST_SHIFT`].
+    shift: u8,
+}
+
+impl Slope {
+    /// The largest shift: of slopes of about 0.00001.
+    const LARGEST_SHIFT: u8 = 15;
+
+    /// The slope nearest to `value`; `None` if that is not between 2^-16 and 1, both excluded.
+    ///
+    /// ```
+    /// use thumbnet::layer::Slope;
+    /// assert_eq!(Slope::new(0.125).map(Slope::value), Some(0.125));
+    /// assert_eq!(Slope::new(0.01).map(Slope::value), Some(164.0 / 16_384.0));
+    /// assert_eq!(Slope::new(-0.1), None);
+    /// ```
+    #[must_use]
+    pub const fn new(value: f32) -> Option<Self> {
+        if !(value > 1.0 / 65_536.0 && value < 1.0) {
+            return None;
+        }
+        let (mut scaled, mut shift) = (value * 256.0, 0);
+        while scaled < 127.75 && shift < Self::LARGEST_SHIFT {
+            scaled *= 2.0;
+            shift += 1;
+        }
+        let nearest = (scaled + 0.5) as u32;
+        Self::from_parts(if nearest < 255 { nearest as u8 } else { 255 }, shift)
+    }
+
+    /// `multiplier / 2^(8 + shift)`; `None` if a part is out of range.
+    pub(crate) const fn from_parts(multiplier: u8, shift: u8) -> Option<Self> {
+        if multiplier >= 128 && shift <= Self::LARGEST_SHIFT { Some(Self { multiplier, shift }) } else { None }
+    }
+
+    /// Both parts in one number.
+    pub(crate) const fn to_bits(self) -> u16 {
+        u16::from_le_bytes([self.multiplier, self.shift])
+    }
+
+    /// The slope of which [`to_bits`](Self::to_bits) has made `bits`.
+    pub(crate) const fn from_bits(bits: u16) -> Self {
+        let [multiplier, shift] = bits.to_le_bytes();
+        Self { multiplier, shift: shift & Self::LARGEST_SHIFT }
+    }
+
+    /// The multiplier, of which 256 are 1, and the shift that follows it.
+    pub(crate) const fn parts(self) -> (u8, u8) {
+        (self.multiplier, self.shift)
+    }
+
+    /// The slope.
+    #[must_use]
+    pub const fn value(self) -> f32 {
+        // A power of two, made of its exponent.
+        self.multiplier as f32 * f32::from_bits((127 - 8 - self.shift as u32) << 23)
+    }
 }
 
 impl Activation {
-    const fn ops(self) -> u32 {
+    const fn ops<const OPS: u32>(self) -> u32 {
         match self {
             // Both are a bound that the kernels' epilogue applies anyway.
             Self::None | Self::Relu => 0,
-            Self::Tanh => ops::TANH,
-            Self::Sigmoid => ops::SIGMOID,
+            Self::Tanh => ops::TANH & OPS,
+            Self::Sigmoid => ops::SIGMOID & OPS,
+            Self::Relu6 => ops::RELU6 & OPS,
+            Self::LeakyRelu(_) => ops::LEAKY_RELU & OPS,
         }
     }
 }
@@ -262,6 +335,33 @@ pub struct MaxPool2d {
     pub stride: [u8; 2],
 }
 
+/// The mean of each window of each channel, without padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AvgPool2d {
+    /// Height and width of the window, each at least 1.
+    pub kernel: [u8; 2],
+    /// Vertical and horizontal step, each at least 1.
+    pub stride: [u8; 2],
+}
+
+impl AvgPool2d {
+    /// Global average pooling: one window, as large as its input. `None` if that has more than 255 rows or columns.
+    ///
+    /// ```
+    /// use thumbnet::layer::{AvgPool2d, Layer, Shape};
+    /// let pool = AvgPool2d::global(Shape::new(7, 5, 16)).unwrap();
+    /// assert_eq!(Layer::AvgPool2d(pool).output(Shape::new(7, 5, 16)), Ok(Shape::flat(16)));
+    /// ```
+    #[must_use]
+    pub const fn global(input: Shape) -> Option<Self> {
+        if input.height > 255 || input.width > 255 {
+            return None;
+        }
+        let kernel = [input.height as u8, input.width as u8];
+        Some(Self { kernel, stride: kernel })
+    }
+}
+
 /// One layer of a model, as the blob describes it.
 ///
 /// Weights are not part of it: they follow in the blob's weight section, in the order of the layers.
@@ -279,6 +379,8 @@ pub enum Layer {
     DepthwiseConv2d(DepthwiseConv2d),
     /// From values, or bytes, to int8 activations.
     Quantize(Quantize),
+    /// 2-D average pooling.
+    AvgPool2d(AvgPool2d),
 }
 
 impl Layer {
@@ -292,6 +394,7 @@ impl Layer {
             Self::Softmax => "softmax",
             Self::DepthwiseConv2d(_) => "depthwise_conv2d",
             Self::Quantize(_) => "quantize",
+            Self::AvgPool2d(_) => "avg_pool2d",
         }
     }
 
@@ -302,7 +405,7 @@ impl Layer {
             Self::Dense(dense) => dense.activation,
             Self::Conv2d(conv) => conv.activation,
             Self::DepthwiseConv2d(conv) => conv.activation,
-            Self::MaxPool2d(_) | Self::Softmax | Self::Quantize(_) => Activation::None,
+            Self::MaxPool2d(_) | Self::Softmax | Self::Quantize(_) | Self::AvgPool2d(_) => Activation::None,
         }
     }
 
@@ -313,25 +416,26 @@ impl Layer {
             Self::Dense(dense) => Some(dense.weights),
             Self::Conv2d(conv) => Some(conv.weights),
             Self::DepthwiseConv2d(conv) => Some(conv.weights),
-            Self::MaxPool2d(_) | Self::Softmax | Self::Quantize(_) => None,
+            Self::MaxPool2d(_) | Self::Softmax | Self::Quantize(_) | Self::AvgPool2d(_) => None,
         }
     }
 
-    /// The operations (see [`ops`]) that the layer needs.
-    pub(crate) const fn ops(&self) -> u32 {
+    /// The operations (see [`ops`]) that the layer needs, which must be in `OPS`.
+    pub(crate) const fn ops<const OPS: u32>(&self) -> u32 {
         let kernel = match self {
             Self::Dense(_) => ops::DENSE,
-            Self::Conv2d(_) => ops::CONV2D,
-            Self::MaxPool2d(_) => ops::MAX_POOL2D,
-            Self::Softmax => ops::SOFTMAX,
-            Self::DepthwiseConv2d(_) => ops::DEPTHWISE_CONV2D,
-            Self::Quantize(_) => ops::QUANTIZE,
+            Self::Conv2d(_) => ops::CONV2D & OPS,
+            Self::MaxPool2d(_) => ops::MAX_POOL2D & OPS,
+            Self::Softmax => ops::SOFTMAX & OPS,
+            Self::DepthwiseConv2d(_) => ops::DEPTHWISE_CONV2D & OPS,
+            Self::Quantize(_) => ops::QUANTIZE & OPS,
+            Self::AvgPool2d(_) => ops::AVG_POOL2D & OPS,
         };
         let weights = match self.weight_type() {
             Some(weights) => weights.ops(),
             None => 0,
         };
-        kernel | self.activation().ops() | weights
+        kernel | self.activation().ops::<OPS>() | weights
     }
 
     /// The layer's weights as a matrix, `[inputs of one sum, outputs]`; `None` for a layer without weights or with sums
@@ -380,9 +484,9 @@ impl Layer {
             }
             (Self::Quantize(_), ..) if last => Err(LayerError::ElementType),
             (Self::Quantize(_), ..) => Ok(ElementType::Int8),
-            (Self::MaxPool2d(_), ElementType::Int8, _) if last => Err(LayerError::ElementType),
+            (Self::MaxPool2d(_) | Self::AvgPool2d(_), ElementType::Int8, _) if last => Err(LayerError::ElementType),
             // The last sums are the logits: they are not rounded to eight bits.
-            (Self::MaxPool2d(_), ..) => Ok(input),
+            (Self::MaxPool2d(_) | Self::AvgPool2d(_), ..) => Ok(input),
             _ if last => Ok(ElementType::F32),
             _ => Ok(needed),
         }
@@ -408,8 +512,10 @@ impl Layer {
                 Shape::new(pooled(sums.height, ph)?, pooled(sums.width, pw)?, conv.filters)
             }
             Self::MaxPool2d(pool) if OPS & ops::MAX_POOL2D != 0 => {
-                let ([kh, kw], [sh, sw]) = (pool.kernel, pool.stride);
-                Shape::new(windows(input.height, 0, kh, sh)?, windows(input.width, 0, kw, sw)?, input.channels)
+                slide(input, pool.kernel, pool.stride, Padding::default())?
+            }
+            Self::AvgPool2d(pool) if OPS & ops::AVG_POOL2D != 0 => {
+                slide(input, pool.kernel, pool.stride, Padding::default())?
             }
             Self::Quantize(quantize) if !quantize.is_possible() => return Err(LayerError::Quantization),
             Self::DepthwiseConv2d(conv) if OPS & ops::DEPTHWISE_CONV2D != 0 => {

@@ -36,6 +36,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Ensembles
+//! An [`Ensemble`] is several models in one file, whose probabilities are averaged.
+//!
 //! # Kernels
 //! [`kernels`] has the arithmetic by itself, on slices, with a choice of [`Backend`].
 #![no_std]
@@ -55,6 +58,7 @@ mod align;
 pub mod blob;
 mod decode;
 mod embed;
+pub mod ensemble;
 mod error;
 pub mod kernels;
 pub mod layer;
@@ -66,6 +70,7 @@ mod plan;
 pub use align::AlignedBuf;
 pub use align::{ALIGNMENT, Aligned, Misaligned, Scratch};
 pub use embed::{EmbeddedModel, FixedInput};
+pub use ensemble::{Ensemble, EnsembleError};
 pub use error::{EncodeError, HeaderError, LoadError, RunError};
 pub use kernels::Backend;
 pub use model::{Classification, Input, LayerInfo, Model};

@@ -6,7 +6,8 @@ use crate::error::{LoadError, RunError};
 use crate::kernels::backend::tile::Inputs;
 use crate::kernels::compiled;
 use crate::kernels::dense::{dense_bytes_rows, dense_rows};
-use crate::kernels::int8::{self, quantize::Source, requantize::Epilogue, requantize::Target, tensor::Int8Tensor};
+use crate::kernels::int8::requantize::{Curve, Epilogue, Target};
+use crate::kernels::int8::{self, quantize::Source, tensor::Int8Tensor};
 use crate::kernels::windows::Geometry;
 use crate::kernels::{self, Backend, Panels, Weight};
 use crate::layer::{Activation, ElementType, InputSpec, Layer, Packing, Quantize, Shape, WeightType};
@@ -22,6 +23,21 @@ pub enum Input<'a> {
     F32(&'a [f32]),
     /// Bytes, `[H, W, C]`; byte `b` stands for `b * scale + offset`.
     U8(&'a [u8]),
+}
+
+impl<'a> Input<'a> {
+    /// The number of values.
+    pub(crate) fn len(&self) -> usize {
+        Values::from(*self).len()
+    }
+
+    /// The `len` values from `first` on; none if there are fewer.
+    pub(crate) fn part(&self, first: usize, len: usize) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(values.get(first..).and_then(|rest| rest.get(..len)).unwrap_or_default()),
+            Self::U8(bytes) => Self::U8(bytes.get(first..).and_then(|rest| rest.get(..len)).unwrap_or_default()),
+        }
+    }
 }
 
 impl<'a> From<&'a [f32]> for Input<'a> {
@@ -398,7 +414,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 None
             };
         }
-        if rows == 1 {
+        if rows == 1 || matches!(step.layer, Layer::Quantize(_)) {
             return self.image_layer(step, tensor, source, workspace, target);
         }
         for row in 0..rows {
@@ -449,6 +465,23 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 }
                 Some(())
             }
+            Layer::AvgPool2d(pool) if OPS & ops::AVG_POOL2D != 0 => {
+                let shapes = (step.input, step.output);
+                match (x, out) {
+                    (Values::F32(x), Target::F32(out)) => {
+                        kernels::avg_pool2d::avg_pool2d(Inputs::plain(x), pool, shapes, out);
+                    }
+                    (Values::U8(x), Target::F32(out)) => {
+                        kernels::avg_pool2d::avg_pool2d(self.scaled(x), pool, shapes, out);
+                    }
+                    (Values::Int8(x), Target::Int8(out)) if OPS & ops::QUANTIZE != 0 => {
+                        let (x, out) = (x.get(..step.read as usize)?, out.get_mut(..step.made as usize)?);
+                        kernels::avg_pool2d::avg_pool2d_int8(x, pool, shapes, out);
+                    }
+                    _ => return None,
+                }
+                Some(())
+            }
             // Folded weights of a first layer quantise on the way.
             Layer::Quantize(quantize) if OPS & ops::QUANTIZE != 0 && OPS & QUANTIZED_FIRST != 0 => {
                 let Target::Int8(out) = out else { return None };
@@ -459,6 +492,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a part of its only caller")]
     #[inline(always)]
     fn dense(
         &self,
@@ -481,7 +515,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 rows,
                 x.quantized(step.quantize.as_ref())?,
                 tensor,
-                self.epilogue(activation),
+                self.epilogue(activation, tensor),
                 workspace,
                 out,
             ),
@@ -595,7 +629,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         const GROUPED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_GROUPED;
         const FOLDED: u32 = ops::CONV2D | ops::WEIGHTS_INT8_FOLDED;
         let (x, input, output) = (x.quantized(step.quantize.as_ref())?, step.input, step.output);
-        let epilogue = self.epilogue(step.layer.activation());
+        let epilogue = self.epilogue(step.layer.activation(), tensor);
         match (&step.layer, tensor.packing()) {
             (Layer::Conv2d(conv), Packing::Grouped) if OPS & GROUPED == GROUPED => {
                 let geometry = Geometry::new(conv, input, output);
@@ -616,14 +650,18 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     }
 
     /// What int8 sums become.
-    fn epilogue(&self, activation: Activation) -> Epilogue {
-        let (floor, lookup) = match activation {
-            Activation::Relu => (0, None),
-            Activation::Tanh if OPS & ops::TANH != 0 => (-127, Some(int8::requantize::Lookup::TANH)),
-            Activation::Sigmoid if OPS & ops::SIGMOID != 0 => (-127, Some(int8::requantize::Lookup::SIGMOID)),
-            _ => (-127, None),
+    fn epilogue(&self, activation: Activation, tensor: &Int8Tensor<'_>) -> Epilogue {
+        let (curve, argument) = match activation {
+            Activation::Relu => (None, 0),
+            Activation::Tanh if OPS & ops::TANH != 0 => (Some(Curve::TANH), 0),
+            Activation::Sigmoid if OPS & ops::SIGMOID != 0 => (Some(Curve::SIGMOID), 0),
+            Activation::Relu6 if OPS & ops::RELU6 != 0 => (tensor.is_bounded().then_some(Curve::RELU6), 0),
+            Activation::LeakyRelu(slope) if OPS & ops::LEAKY_RELU != 0 => {
+                (Some(Curve::LEAKY_RELU), slope.to_bits().into())
+            }
+            _ => (None, -127),
         };
-        Epilogue { floor, lookup }
+        Epilogue { curve, argument }
     }
 
     /// Bytes of the input, with what they stand for.
@@ -636,6 +674,10 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         match activation {
             Activation::Tanh if OPS & ops::TANH != 0 => kernels::tanh(self.backend, values),
             Activation::Sigmoid if OPS & ops::SIGMOID != 0 => kernels::sigmoid(self.backend, values),
+            Activation::Relu6 if OPS & ops::RELU6 != 0 => kernels::relu6(self.backend, values),
+            Activation::LeakyRelu(slope) if OPS & ops::LEAKY_RELU != 0 => {
+                kernels::leaky_relu(self.backend, values, slope.value());
+            }
             _ => {}
         }
     }
@@ -663,7 +705,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 }
 
 /// What may come behind a quantisation that is a step of its own.
-const QUANTIZED_FIRST: u32 = ops::WEIGHTS_INT8_GROUPED | ops::DEPTHWISE_CONV2D | ops::MAX_POOL2D;
+const QUANTIZED_FIRST: u32 = ops::WEIGHTS_INT8_GROUPED | ops::DEPTHWISE_CONV2D | ops::MAX_POOL2D | ops::AVG_POOL2D;
 
 /// What a layer reads.
 #[derive(Clone, Copy)]
@@ -735,7 +777,7 @@ fn arena(scratch: &mut Aligned<[u8]>, bytes: usize) -> Option<&mut [u32]> {
 /// The least value that a kernel's epilogue lets through.
 fn floor(activation: Activation) -> f32 {
     match activation {
-        Activation::Relu => 0.0,
-        Activation::None | Activation::Tanh | Activation::Sigmoid => f32::NEG_INFINITY,
+        Activation::Relu | Activation::Relu6 => 0.0,
+        Activation::None | Activation::Tanh | Activation::Sigmoid | Activation::LeakyRelu(_) => f32::NEG_INFINITY,
     }
 }

@@ -20,6 +20,12 @@ pub const SIGMOID: u32 = 1 << 5;
 pub const DEPTHWISE_CONV2D: u32 = 1 << 6;
 /// Quantisation of the input, with which every int8 model begins.
 pub const QUANTIZE: u32 = 1 << 7;
+/// 2-D average pooling.
+pub const AVG_POOL2D: u32 = 1 << 8;
+/// ReLU6 as activation.
+pub const RELU6: u32 = 1 << 9;
+/// The leaky ReLU as activation.
+pub const LEAKY_RELU: u32 = 1 << 10;
 /// f32 weights.
 pub const WEIGHTS_F32: u32 = 1 << 16;
 /// f16 weights.
@@ -40,6 +46,9 @@ pub const ALL: u32 = DENSE
     | SIGMOID
     | DEPTHWISE_CONV2D
     | QUANTIZE
+    | AVG_POOL2D
+    | RELU6
+    | LEAKY_RELU
     | WEIGHTS_F32
     | WEIGHTS_F16
     | WEIGHTS_INT8_GROUPED
@@ -65,6 +74,9 @@ fn name(bit: u32) -> &'static str {
         SIGMOID => "sigmoid",
         DEPTHWISE_CONV2D => "depthwise_conv2d",
         QUANTIZE => "quantize",
+        AVG_POOL2D => "avg_pool2d",
+        RELU6 => "relu6",
+        LEAKY_RELU => "leaky_relu",
         WEIGHTS_F32 => "f32 weights",
         WEIGHTS_F16 => "f16 weights",
         WEIGHTS_INT8_GROUPED => "int8 grouped weights",

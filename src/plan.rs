@@ -252,7 +252,7 @@ impl Plan {
             };
             plan.scratch_bytes = plan.scratch_bytes.max(words.checked_mul(4).ok_or(too_large)?);
             plan.weight_bytes = step.tensor_offset + step.tensor_bytes;
-            plan.ops |= step.layer.ops();
+            plan.ops |= step.layer.ops::<OPS>();
             plan.output_len = step.made;
             if matches!(step.memory, Memory::Anew | Memory::Over) {
                 held = made;

@@ -2,24 +2,18 @@
 
 mod common;
 
-use common::network::{Network, dims, signed_vec};
+use common::network::{Network, activation, avg_pool, dims, signed_vec};
 use common::reference::{self, Dims, from_bytes, from_values};
 use common::{assert_within, backends, bits, run};
 use fastrand::Rng;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use thumbnet::blob::{self, ModelSpec};
-use thumbnet::layer::{
-    Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType,
-};
+use thumbnet::layer::{Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Padding, Shape, WeightType};
 use thumbnet::{AlignedBuf, EncodeError, Model};
 
 /// What memory behind the scratch memory is filled with.
 const CANARY: u8 = 0xc5;
-
-fn activation() -> impl Strategy<Value = Activation> {
-    prop_oneof![Just(Activation::None), Just(Activation::Relu), Just(Activation::Tanh), Just(Activation::Sigmoid)]
-}
 
 fn weight_type() -> impl Strategy<Value = WeightType> {
     prop_oneof![2 => Just(WeightType::F32), 1 => Just(WeightType::F16)]
@@ -36,6 +30,7 @@ fn layer() -> impl Strategy<Value = Layer> {
             });
     let pool = ([1u8..=3, 1..=3], [1u8..=3, 1..=3])
         .prop_map(|(kernel, stride)| Layer::MaxPool2d(MaxPool2d { kernel, stride }));
+    let mean = ([1u8..=4, 1..=4], [1u8..=3, 1..=3]).prop_map(|(kernel, stride)| avg_pool(kernel, stride));
     let dense = (1u16..=40, activation(), weight_type())
         .prop_map(|(outputs, activation, weights)| Layer::Dense(Dense { outputs, activation, weights }));
     let depthwise = ([1u8..=4, 1..=4], [1u8..=3, 1..=3], padding(), activation(), weight_type()).prop_map(
@@ -43,7 +38,7 @@ fn layer() -> impl Strategy<Value = Layer> {
             Layer::DepthwiseConv2d(DepthwiseConv2d { kernel, stride, padding, activation, weights })
         },
     );
-    prop_oneof![4 => conv, 2 => pool, 3 => dense, 3 => depthwise, 1 => Just(Layer::Softmax)]
+    prop_oneof![9 => conv, 4 => pool, 4 => mean, 6 => dense, 6 => depthwise, 3 => Just(Layer::Softmax)]
 }
 
 fn input() -> impl Strategy<Value = InputSpec> {
@@ -189,7 +184,7 @@ fn random_networks_are_worth_drawing() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let (mut layers, mut tight, mut cropped, mut deep, drawn) = ([0; 5], 0, 0, 0, 300);
+    let (mut layers, mut tight, mut cropped, mut deep, drawn) = ([0; 6], 0, 0, 0, 300);
     for _ in 0..drawn {
         let (network, seed) = network().new_tree(&mut runner).expect("the filter rarely rejects").current();
         for layer in &network.layers {
@@ -199,10 +194,15 @@ fn random_networks_are_worth_drawing() {
                 Layer::MaxPool2d(_) => 2,
                 Layer::Softmax => 3,
                 Layer::DepthwiseConv2d(_) => 4,
+                Layer::AvgPool2d(_) => 5,
                 Layer::Quantize(_) => unreachable!("drawn by tests/int8.rs"),
             }] += 1;
             let negative = |p: Padding| [p.top, p.bottom, p.left, p.right].iter().any(|side| *side < 0);
-            cropped += usize::from(matches!(layer, Layer::Conv2d(conv) if negative(conv.padding)));
+            cropped += usize::from(match layer {
+                Layer::Conv2d(conv) => negative(conv.padding),
+                Layer::DepthwiseConv2d(conv) => negative(conv.padding),
+                _ => false,
+            });
         }
         deep += usize::from(network.layers.len() >= 4);
         let values = signed_vec(&mut Rng::with_seed(seed), network.input_len());

@@ -3,7 +3,7 @@
 mod common;
 
 use common::network::{
-    INT8_OPS, Network, conv, dense, dense_model, depthwise, every_layer, input, max_pool, signed_vec,
+    INT8_OPS, Network, avg_pool, conv, dense, dense_model, depthwise, every_layer, input, max_pool, signed_vec,
 };
 use common::raw::{RawBlob, field, repair, reseal, reseal_checksum, varint, word};
 use common::reference::from_values;
@@ -31,13 +31,16 @@ fn what_is_encoded_is_loaded() {
     assert_eq!((0..4).map(|class| model.label(class)).collect::<Vec<_>>(), ["one", "zwei", "три", ""]);
     assert_eq!(model.ops(), ops::ALL & !(ops::WEIGHTS_F16 | INT8_OPS));
     let shapes: Vec<_> = model.layers().map(|info| info.output).collect();
-    let expected = [[2, 6, 3], [2, 6, 3], [1, 3, 3], [1, 1, 5], [1, 1, 4], [1, 1, 3], [1, 1, 3]];
-    assert_eq!(shapes, expected.map(|[height, width, channels]| Shape::new(height, width, channels)));
+    let flat = [5, 5, 6, 4, 3, 3].map(|len| [1, 1, len]);
+    let expected = [&[[2, 6, 3], [2, 6, 3], [1, 3, 3], [1, 2, 3]][..], &flat].concat();
+    let expected: Vec<_> =
+        expected.iter().map(|[height, width, channels]| Shape::new(*height, *width, *channels)).collect();
+    assert_eq!(shapes, expected);
     let parameters: Vec<_> = model.layers().map(|info| info.parameters).collect();
-    assert_eq!(parameters, [19 * 3, 10 * 3, 0, 10 * 5, 6 * 4, 5 * 3, 0]);
+    assert_eq!(parameters, [19 * 3, 10 * 3, 0, 0, 7 * 5, 6 * 5, 6 * 6, 7 * 4, 5 * 3, 0]);
     // The convolution makes 4 rows of sums, of which pooling makes 2.
     let macs: Vec<_> = model.layers().map(|info| info.macs).collect();
-    assert_eq!(macs, [4 * 6 * 18 * 3, 2 * 6 * 9 * 3, 0, 45, 20, 12, 0]);
+    assert_eq!(macs, [4 * 6 * 18 * 3, 2 * 6 * 9 * 3, 0, 0, 30, 25, 30, 24, 12, 0]);
     assert_eq!(model.layers().map(|info| info.weight_bytes as usize).sum::<usize>(), model.weight_bytes());
     // From the first layer's 36 values to the second's.
     assert_eq!(model.scratch_bytes(), 4 * (36 + 36));
@@ -211,6 +214,7 @@ fn dimensions_may_be_as_large_as_the_limits() {
         (input(1024, 1024, 1), each),
         (input(16, 1, 65_535), each),
         (input(1024, 1024, 1), max_pool([255, 255], [255, 255])),
+        (input(1024, 1024, 1), avg_pool([255, 255], [255, 255])),
         (input(1, 1, 2), dense(65_535, Activation::Relu)),
         (input(1024, 1024, 1), dense(1, Activation::None)),
     ];

@@ -72,6 +72,8 @@ struct PageLayer {
     padding: [i8; 4],
     pool: [usize; 2],
     activation: usize,
+    /// Of a leaky ReLU.
+    slope: f64,
     bias: Vec<f32>,
     weights: Vec<Vec<f32>>,
 }
@@ -118,17 +120,22 @@ fn layer(kind: usize, header: &mut Reader<'_>, input: Shape3) -> (PageLayer, usi
     if kind == 1 {
         pool = pair(header);
     }
-    let (activation, size) = match kind {
-        2 => (0, 0),
-        _ => (header.varint(), [4, 2][header.varint()]),
-    };
+    let (mut activation, mut slope, mut size) = (0, 0.0, 0);
+    if kind != 2 && kind != 6 {
+        activation = header.varint();
+        if activation == 5 {
+            let (multiplier, shift) = (header.byte(), header.byte());
+            slope = f64::from(multiplier) / f64::from(256u32 << shift);
+        }
+        size = [4, 2][header.varint()];
+    }
     let windows = |side: usize| {
         let padded = input[side] as i64 + i64::from(padding[2 * side]) + i64::from(padding[2 * side + 1]);
         ((padded as usize - kernel[side]) / stride[side] + 1) / pool[side]
     };
     let output = if kind == 0 { [1, 1, outputs] } else { [windows(0), windows(1), outputs] };
     let (bias, weights) = (Vec::new(), Vec::new());
-    (PageLayer { kind, input, output, kernel, stride, padding, pool, activation, bias, weights }, size)
+    (PageLayer { kind, input, output, kernel, stride, padding, pool, activation, slope, bias, weights }, size)
 }
 
 fn read(file: &[u8]) -> File {
@@ -152,13 +159,13 @@ fn read(file: &[u8]) -> File {
     let (mut softmax, mut scratch, mut operations) = (false, 0, 0);
     for index in 0..count {
         let kind = header.varint();
-        operations |= [1, 1 << 1, 1 << 2, 1 << 3, 1 << 6][kind];
+        operations |= [1, 1 << 1, 1 << 2, 1 << 3, 1 << 6, 1 << 7, 1 << 8][kind];
         if kind == 3 {
             softmax = true;
             continue;
         }
         let (layer, size) = layer(kind, &mut header, shape);
-        operations |= [0, 0, 1 << 4, 1 << 5][layer.activation];
+        operations |= [0, 0, 1 << 4, 1 << 5, 1 << 9, 1 << 10][layer.activation];
         operations |= [0, 0, 1 << 17, 0, 1 << 16][size];
         let held: usize = if index == 0 { 0 } else { shape.iter().product() };
         shape = layer.output;
@@ -227,6 +234,7 @@ impl PageLayer {
                 let products = taps.filter_map(|(ky, kx)| at(ky, kx, output).map(|x| x * weight(ky * kw + kx)));
                 self.activate(products.sum::<f64>() + f64::from(self.bias[output]))
             }
+            6 => taps.filter_map(|(ky, kx)| at(ky, kx, output)).sum::<f64>() / (kh * kw) as f64,
             other => panic!("there is no layer {other}"),
         }
     }
@@ -237,6 +245,8 @@ impl PageLayer {
             1 => x.max(0.0),
             2 => x.tanh(),
             3 => 1.0 / (1.0 + (-x).exp()),
+            4 => x.clamp(0.0, 6.0),
+            5 => x.max(self.slope * x),
             other => panic!("there is no activation {other}"),
         }
     }
@@ -319,11 +329,12 @@ fn the_page_is_enough_to_read_the_example() {
 /// Every kind of layer, all activations, both types of weights, more than one panel.
 #[test]
 fn the_page_is_enough_to_read_larger_files() {
-    let golden: [&[u8]; 4] = [
+    let golden: [&[u8]; 5] = [
         include_bytes!("golden/v1-dense.tnet"),
         include_bytes!("golden/v1-conv.tnet"),
         include_bytes!("golden/v1-f16.tnet"),
         include_bytes!("golden/v1-depthwise.tnet"),
+        include_bytes!("golden/v1-average.tnet"),
     ];
     for bytes in golden {
         let file = read(bytes);

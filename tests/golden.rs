@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::network::{Network, conv, dense, depthwise, input, max_pool, quantized};
+use common::network::{Network, avg_pool, conv, dense, depthwise, input, leaky, max_pool, quantized};
 use common::reference::{Bounded, from_bytes, from_values};
 use common::{backends, raw, run};
 use serde_json::{Value, json};
@@ -34,6 +34,8 @@ fn assert_near(found: &[f32], expected: &Value, what: &str) {
     assert!(tolerance < 2e-4, "{what}: a tolerance of {tolerance} would pass anything");
     assert_eq!(found.len(), expected.len(), "{what}");
     for (found, expected) in found.iter().zip(expected) {
+        // Reading JSON may cost the last digit of an f64.
+        let tolerance = tolerance + 4.0 * f64::EPSILON * expected.abs();
         assert!((f64::from(*found) - expected).abs() <= tolerance, "{what}: {found} is not {expected}");
     }
 }
@@ -69,10 +71,13 @@ fn files_of_every_version_are_read() {
     assert_eq!(
         names,
         [
+            "v1-average.tnet",
             "v1-conv.tnet",
             "v1-dense.tnet",
             "v1-depthwise.tnet",
             "v1-f16.tnet",
+            "v1-int8-average-folded.tnet",
+            "v1-int8-average-grouped.tnet",
             "v1-int8-folded.tnet",
             "v1-int8-grouped.tnet"
         ],
@@ -154,6 +159,52 @@ fn v1_int8(packing: Packing) -> Network {
     Network::random(input, &quantized(&input, &layers, 0.0078125, packing), 105)
 }
 
+/// Average pooling of windows that overlap and of whole channels, ReLU6, and leaky ReLUs of several slopes, in layers of every
+/// kind and of both floating-point types.
+fn v1_average() -> Network {
+    let mut first = conv(18, 3, leaky(0.2));
+    first.pool = [2, 1];
+    let padding = Padding { top: 0, bottom: 1, left: 1, right: 0 };
+    let layers = [
+        Layer::Conv2d(first),
+        avg_pool([2, 3], [1, 2]),
+        Layer::DepthwiseConv2d(DepthwiseConv2d {
+            weights: WeightType::F16,
+            padding,
+            ..depthwise(2, Activation::Relu6)
+        }),
+        avg_pool([2, 1], [2, 1]),
+        Layer::Dense(Dense { outputs: 7, activation: leaky(0.01), weights: WeightType::F16 }),
+        dense(3, Activation::Relu6),
+        Layer::Softmax,
+    ];
+    let mut network = Network::random(input(9, 8, 2), &layers, 106);
+    // So large that 6 is reached.
+    network.tensors[1].weights.iter_mut().for_each(|weight| *weight *= 16.0);
+    network
+}
+
+/// The same with int8 weights, of which the large ones make steps of which fewer than 127 are 6.
+fn v1_int8_average(packing: Packing) -> Network {
+    let mut first = conv(18, 3, leaky(0.2));
+    first.pool = [2, 1];
+    let padding = Padding { top: 0, bottom: 1, left: 1, right: 0 };
+    let layers = [
+        avg_pool([1, 2], [1, 1]),
+        Layer::Conv2d(first),
+        avg_pool([2, 3], [1, 2]),
+        Layer::DepthwiseConv2d(DepthwiseConv2d { padding, ..depthwise(2, Activation::Relu6) }),
+        avg_pool([2, 1], [2, 1]),
+        dense(7, leaky(0.01)),
+        dense(5, Activation::Relu6),
+        dense(3, leaky(0.5)),
+    ];
+    let input = input(9, 8, 2);
+    let mut network = Network::random(input, &quantized(&input, &layers, 0.0078125, packing), 107);
+    network.tensors[1].weights.iter_mut().for_each(|weight| *weight *= 16.0);
+    network
+}
+
 /// An input with the outputs that belong to it, and how far a correct f32 computation may be from them.
 fn example(input: Value, outputs: &[Bounded]) -> Value {
     let output: Value = outputs.iter().map(|output| json!(output.value)).collect();
@@ -198,4 +249,7 @@ fn write_missing_files() {
     write("v1-depthwise", &v1_depthwise());
     write("v1-int8-folded", &v1_int8(Packing::Folded));
     write("v1-int8-grouped", &v1_int8(Packing::Grouped));
+    write("v1-average", &v1_average());
+    write("v1-int8-average-folded", &v1_int8_average(Packing::Folded));
+    write("v1-int8-average-grouped", &v1_int8_average(Packing::Grouped));
 }

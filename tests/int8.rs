@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::network::{Network, conv, dense, depthwise, dims, input, max_pool, quantized, signed_vec};
+use common::network::{
+    Network, activation, avg_pool, conv, dense, depthwise, dims, input, max_pool, quantized, signed_vec,
+};
 use common::{backends, bits, int8, reference};
 use fastrand::Rng;
 use proptest::prelude::*;
@@ -34,10 +36,6 @@ fn logits(model: &Model<'_>, input: Input<'_>, before: u8) -> Vec<f32> {
     found
 }
 
-fn activation() -> impl Strategy<Value = Activation> {
-    prop_oneof![Just(Activation::None), Just(Activation::Relu), Just(Activation::Tanh), Just(Activation::Sigmoid)]
-}
-
 fn layer() -> impl Strategy<Value = Layer> {
     let weights = WeightType::F32;
     let side = || prop_oneof![3 => Just(0), 2 => -3i8..=4];
@@ -52,6 +50,7 @@ fn layer() -> impl Strategy<Value = Layer> {
     );
     let pool = ([1u8..=3, 1..=3], [1u8..=3, 1..=3])
         .prop_map(|(kernel, stride)| Layer::MaxPool2d(MaxPool2d { kernel, stride }));
+    let mean = ([1u8..=9, 1..=9], [1u8..=3, 1..=3]).prop_map(|(kernel, stride)| avg_pool(kernel, stride));
     let dense = (outputs(), activation())
         .prop_map(move |(outputs, activation)| Layer::Dense(Dense { outputs, activation, weights }));
     let depthwise = ([1u8..=4, 1..=4], [1u8..=3, 1..=3], padding(), activation()).prop_map(
@@ -59,7 +58,7 @@ fn layer() -> impl Strategy<Value = Layer> {
             Layer::DepthwiseConv2d(DepthwiseConv2d { kernel, stride, padding, activation, weights })
         },
     );
-    prop_oneof![4 => conv, 1 => pool, 3 => dense, 2 => depthwise]
+    prop_oneof![4 => conv, 1 => pool, 1 => mean, 3 => dense, 2 => depthwise]
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -98,14 +97,7 @@ fn check(network: &Network, seed: u64) {
         let blob = encode(network, 1.0 / 127.0, &scales, packing).expect("ordinary weights and scales");
         let loaded = Model::load(&blob).expect("a valid blob");
         for input in [Input::F32(&values), Input::U8(&bytes)] {
-            let expected = bits(&int8::logits(&loaded, input));
-            for backend in backends() {
-                let model = loaded.clone().with_backend(backend);
-                for before in [0, 0x7f, 0xff] {
-                    let found = bits(&logits(&model, input, before));
-                    assert_eq!(found, expected, "{packing:?} on {} for {input:?}", backend.name());
-                }
-            }
+            check_everywhere(&loaded, input);
         }
         check_batch(&loaded, &bytes);
     }
@@ -164,11 +156,12 @@ fn a_convolution_with_folded_weights_writes_over_its_input() {
         let padding = Padding { top, bottom, left, right };
         Conv2d { padding, stride: [stride; 2], pool: [pool; 2], ..conv(filters, 3, Activation::Relu) }
     };
-    // The last number is the second layer's lead: none, a row and a position of padding, what there are more outputs than inputs.
+    // The last number is the second layer's lead: none; a row and a position of padding; all outputs but the last position's, less
+    // what lies before that one's window.
     let drawn = [
         (28, layer(8, [0; 4], 1, 2), layer(16, [0; 4], 1, 2), 0),
         (9, layer(8, [1; 4], 1, 1), layer(8, [1; 4], 1, 1), 8 * (9 + 1)),
-        (9, layer(4, [0; 4], 1, 1), layer(24, [1; 4], 1, 1), 7 * 7 * (24 - 4)),
+        (9, layer(4, [0; 4], 1, 1), layer(24, [1; 4], 1, 1), 48 * 24 - (5 * 7 + 5) * 4),
     ];
     for (seed, (side, first, second, expected)) in (1..).zip(drawn) {
         let layers = [Layer::Conv2d(first), Layer::Conv2d(second), dense(10, Activation::None)];
@@ -193,6 +186,59 @@ fn a_convolution_with_folded_weights_writes_over_its_input() {
         let model = Model::load(&blob).expect("a valid blob");
         assert_eq!(model.scratch_bytes(), 4 * words.into_iter().max().expect("three layers"));
         check(&network, seed);
+    }
+}
+
+/// Each output is one input: what is rounded, bounded, or no number at all.
+#[test]
+fn unusual_inputs_are_quantised_alike() {
+    let spec = input(1, 1, 200);
+    let mut network = Network::random(spec, &[dense(200, Activation::None)], 1);
+    network.tensors[0].weights.iter_mut().enumerate().for_each(|(n, w)| *w = f32::from(n / 200 == n % 200));
+    network.tensors[0].bias.fill(0.0);
+    // In steps of 1/128.
+    let (infinite, too_large) = (f32::INFINITY, f32::MAX);
+    let sizes = [
+        infinite,
+        too_large,
+        2.2e9,
+        32_768.0,
+        128.0,
+        127.5,
+        127.49,
+        126.5,
+        2.5,
+        1.5,
+        0.5,
+        0.499_999_97,
+        1e-40,
+        0.0,
+        f32::NAN,
+    ];
+    let steps = sizes.map(|size| [size, -size]);
+    let steps = steps.as_flattened();
+    let mut rng = Rng::with_seed(7);
+    for packing in PACKINGS {
+        let blob = encode(&network, 1.0 / 128.0, &[1.0], packing).expect("ordinary weights");
+        let model = Model::load(&blob).expect("a valid blob");
+        // One unusual value among ordinary ones, and all of them.
+        for unusual in 0..=steps.len() {
+            let mut values: Vec<f32> = (0..200).map(|_| 250.0 * (rng.f32() - 0.5)).collect();
+            match steps.get(unusual) {
+                Some(step) => values[rng.usize(..200)] = *step,
+                None => values.iter_mut().zip(steps.iter().cycle()).for_each(|(value, step)| *value = *step),
+            }
+            values.iter_mut().for_each(|value| *value /= 128.0);
+            let expected = int8::logits(&model, Input::F32(&values));
+            for backend in backends() {
+                let found = logits(&model.clone().with_backend(backend), Input::F32(&values), 0);
+                assert_eq!(bits(&found), bits(&expected), "{packing:?} on {}: {values:?}", backend.name());
+            }
+            for (value, made) in values.iter().zip(expected) {
+                let step = if value.is_nan() { 0.0 } else { (value * 128.0).clamp(-127.0, 127.0) };
+                assert!((made * 128.0 - step).abs() < 2.0, "{made} of {value}");
+            }
+        }
     }
 }
 
@@ -247,6 +293,90 @@ fn an_int8_model_is_near_to_the_f32_model() {
     }
 }
 
+/// Where 127 steps are more than 6, a ReLU6 is more than the ReLU that it usually is.
+#[test]
+fn a_relu6_of_large_sums_ends_at_6() {
+    let layers = [dense(20, Activation::Relu6), dense(3, Activation::None)];
+    let mut network = Network::random(input(8, 8, 1), &layers, 6);
+    // Sums from -9 to 54.
+    network.tensors[0].weights = (0..64 * 20).map(|n| (n % 20) as f32 / 20.0 - 0.15).collect();
+    network.tensors[0].bias = vec![0.0; 20];
+    for (scale, ceiling) in [(0.01, 127), (6.0 / 127.0, 127), (0.06, 100), (0.5, 12)] {
+        for packing in PACKINGS {
+            let blob = encode(&network, 1.0 / 127.0, &[scale, 1.0], packing).expect("ordinary weights");
+            let model = Model::load(&blob).expect("a valid blob");
+            let Some(PackedTensor::Int8(tensor)) = model.tensors().next() else { panic!("an int8 tensor") };
+            let found: Vec<_> = tensor.scales().map(|scale| 127 - (scale >> 24)).collect();
+            assert_eq!(found, [ceiling; 20], "a step of {scale}");
+            for value in [1.0, 0.5, 0.1, -0.5] {
+                check_everywhere(&model, Input::F32(&[value; 64]));
+            }
+        }
+    }
+}
+
+/// Fails unless every backend gives the bits of the reference.
+#[track_caller]
+fn check_everywhere(loaded: &Model<'_>, input: Input<'_>) {
+    let expected = bits(&int8::logits(loaded, input));
+    for backend in backends() {
+        let model = loaded.clone().with_backend(backend);
+        for before in [0, 0x7f, 0xff] {
+            assert_eq!(bits(&logits(&model, input, before)), expected, "on {} for {input:?}", backend.name());
+        }
+    }
+}
+
+/// The average of a window is rounded to the nearest integer, whatever its size: a fixed point that is exact enough.
+#[test]
+fn averages_are_rounded_to_the_nearest_step() {
+    let mut rng = Rng::with_seed(15);
+    for kernel in [[1, 1], [1, 2], [2, 2], [3, 3], [7, 7], [5, 9], [16, 16], [255, 255]] {
+        let [height, width] = kernel.map(u16::from);
+        // The identity behind the pooling, in steps that are the sums.
+        let spec = InputSpec { scale: 1.0, offset: 0.0, ..input(height, width, 1) };
+        let layers = [avg_pool(kernel, [1, 1]), dense(1, Activation::None)];
+        let mut network = Network::random(spec, &layers, 7);
+        network.tensors[0] = common::network::Tensor { weights: vec![1.0], bias: vec![0.0] };
+        for packing in PACKINGS {
+            let blob = encode(&network, 1.0, &[1.0], packing).expect("ordinary weights");
+            let model = Model::load(&blob).expect("a valid blob");
+            for limits in [-127..=127, -127..=-127, 127..=127, -3..=2, 0..=1] {
+                let values: Vec<_> = (0..height * width).map(|_| rng.i16(limits.clone()) as f32).collect();
+                let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / values.len() as f64;
+                check_everywhere(&model, Input::F32(&values));
+                let found = logits(&model, Input::F32(&values), 0)[0];
+                // (Where a mean lies in the middle between two steps, it may be either; 2^-24 of 127 * 65,025 is the error.)
+                assert!(
+                    (f64::from(found) - mean).abs() < 0.501 + 0.3 * values.len() as f64 / 65_025.0,
+                    "{found} of {mean}"
+                );
+            }
+        }
+    }
+}
+
+/// A filter that was pruned away must not make the steps of the others coarse.
+#[test]
+fn an_output_without_weights_does_not_matter_to_the_others() {
+    let mut network = Network::random(input(1, 1, 5), &[dense(4, Activation::Relu), dense(2, Activation::None)], 8);
+    network.tensors[0].bias = vec![0.5, 0.0, -0.5, 0.25];
+    let scales_without = |output: usize| {
+        let mut network = network.clone();
+        network.tensors[0].weights.iter_mut().skip(output).step_by(4).for_each(|weight| *weight = 0.0);
+        network.tensors[0].bias[output] = 0.0;
+        let blob = encode(&network, 1.0 / 127.0, &[0.02, 1.0], Packing::Folded).expect("ordinary weights");
+        let model = Model::load(&blob).expect("a valid blob");
+        check_everywhere(&model, Input::F32(&[1.0, -0.5, 0.25, 0.0, 0.75]));
+        let Some(PackedTensor::Int8(tensor)) = model.tensors().next() else { panic!("an int8 tensor") };
+        tensor.scales().collect::<Vec<_>>()
+    };
+    let (second, third) = (scales_without(1), scales_without(2));
+    assert_eq!((second[0], second[3]), (third[0], third[3]));
+    // Steps of 0.02 from sums in steps of about 0.7 / 127^2.
+    assert!(second[0] >> 16 < 4, "{:x}", second[0]);
+}
+
 #[test]
 fn weights_are_rounded_to_the_nearest_step_of_their_output() {
     let spec = InputSpec { scale: 1.0, offset: 0.0, ..input(1, 1, 3) };
@@ -282,12 +412,17 @@ fn what_int8_cannot_express_is_refused() {
     infinite.tensors[1].weights[0] = f32::INFINITY;
     assert_eq!(encode(&infinite, 0.1, &[1.0, 1.0], Packing::Grouped).unwrap_err(), EncodeError::Scale { index: 2 });
     // Its outputs would be int8.
-    let pooled = network(&[Layer::Conv2d(conv(2, 2, Activation::None)), max_pool([2, 2], [1, 1])]);
-    let error = encode(&pooled, 0.1, &[1.0], Packing::Folded).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "layer 2 is impossible: int8 activations where f32 ones are needed, or the other way round"
-    );
+    for pool in [max_pool, avg_pool] {
+        let pooled = network(&[Layer::Conv2d(conv(2, 2, Activation::None)), pool([2, 2], [1, 1])]);
+        let error = encode(&pooled, 0.1, &[1.0], Packing::Folded).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "layer 2 is impossible: int8 activations where f32 ones are needed, or the other way round"
+        );
+    }
+    // Half a step of such a scale would be more than 6.
+    let bounded = network(&[dense(3, Activation::Relu6), dense(2, Activation::None)]);
+    assert_eq!(encode(&bounded, 0.1, &[12.5, 1.0], Packing::Folded).unwrap_err(), EncodeError::Scale { index: 1 });
     let mixed = ModelSpec { input: hidden.input, labels: &[], layers: &hidden.layers };
     let layers: Vec<_> =
         quantized(&hidden.input, &[], 0.1, Packing::Folded).into_iter().chain(mixed.layers.iter().copied()).collect();

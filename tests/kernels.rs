@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::network::{Network, conv, dense, depthwise, input, max_pool, signed, signed_vec};
+use common::network::{Network, avg_pool, conv, dense, depthwise, input, leaky, max_pool, signed, signed_vec};
 use common::reference::{self, Bounded, from_bytes, from_values};
 use common::{assert_within, backends, bits, run};
 use fastrand::Rng;
@@ -466,16 +466,18 @@ fn depthwise_conv2d_with_padding_and_cropping() {
 }
 
 #[test]
-fn max_pool2d_of_all_shapes() {
+fn pooling_of_all_shapes() {
     let mut rng = Rng::with_seed(9);
     for channels in 1..=19 {
         for kernel in 1..=4 {
             for stride in 1..=5 {
-                let layer = max_pool([kernel, rng.u8(1..=4)], [stride, rng.u8(1..=5)]);
-                let network = Network::random(input(7, 6, channels), &[layer], 0);
-                let values = signed_vec(&mut rng, network.input_len());
-                let bytes: Vec<_> = values.iter().map(|_| rng.u8(..)).collect();
-                check_network(&network, &values, &bytes);
+                for pool in [max_pool, avg_pool] {
+                    let layer = pool([kernel, rng.u8(1..=4)], [stride, rng.u8(1..=5)]);
+                    let network = Network::random(input(7, 6, channels), &[layer], 0);
+                    let values = signed_vec(&mut rng, network.input_len());
+                    let bytes: Vec<_> = values.iter().map(|_| rng.u8(..)).collect();
+                    check_network(&network, &values, &bytes);
+                }
             }
         }
     }
@@ -488,14 +490,16 @@ fn convolution_and_pooling_of_special_values() {
     let mut rng = Rng::with_seed(10);
     let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e-41];
     for case in 0..600 {
-        let mut conv = conv(rng.u16(1..=18), 2, Activation::Relu);
+        let activation = [Activation::Relu, Activation::Relu6, leaky(0.1)][case % 3];
+        let mut conv = conv(rng.u16(1..=18), 2, activation);
         conv.pool = [rng.u8(1..=3), rng.u8(1..=3)];
         conv.padding = Padding { top: 1, bottom: 2, left: 0, right: 1 };
-        let mut depthwise = depthwise(2, Activation::Relu);
+        let mut depthwise = depthwise(2, activation);
         depthwise.padding = conv.padding;
-        let layer = match case % 3 {
+        let layer = match case / 3 % 4 {
             0 => Layer::Conv2d(conv),
             1 => max_pool([2, 3], [1, 2]),
+            2 => avg_pool([2, 3], [1, 2]),
             _ => Layer::DepthwiseConv2d(depthwise),
         };
         let mut network = Network::random(input(5, 5, 3), &[layer], rng.u64(..));
@@ -504,13 +508,44 @@ fn convolution_and_pooling_of_special_values() {
             tensor.weights[at] = special[rng.usize(1..5)];
         }
         let mut values = signed_vec(&mut rng, network.input_len());
-        for _ in 0..=case % 4 {
+        for _ in 0..=rng.usize(0..4) {
             let at = rng.usize(0..values.len());
             values[at] = special[rng.usize(0..5)];
         }
         let bytes: Vec<_> = values.iter().map(|_| rng.u8(..)).collect();
         check_network(&network, &values, &bytes);
     }
+}
+
+#[test]
+fn bounded_and_leaky_values_of_every_length() {
+    let mut rng = Rng::with_seed(14);
+    let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, 6.0, -1e-41, 6.000_000_5];
+    for len in 0..=70 {
+        let value = |rng: &mut Rng| if rng.u8(..) < 40 { special[rng.usize(0..8)] } else { 20.0 * signed(rng) };
+        let values: Vec<_> = (0..len).map(|_| value(&mut rng)).collect();
+        let slope = 0.3;
+        let bounded: Vec<_> = values.iter().map(|x| if *x > 6.0 { 6.0 } else { *x }).collect();
+        let leaky: Vec<_> = values.iter().map(|x| if *x < 0.0 { *x * slope } else { *x }).collect();
+        for backend in backends() {
+            let mut out = values.clone();
+            kernels::relu6(backend, &mut out);
+            assert_same(&out, &bounded, backend.name());
+            out.clone_from(&values);
+            kernels::leaky_relu(backend, &mut out, slope);
+            assert_same(&out, &leaky, backend.name());
+        }
+    }
+}
+
+/// Fails unless all values are equal, NaN to NaN.
+#[track_caller]
+fn assert_same(found: &[f32], expected: &[f32], what: &str) {
+    let same = |(a, b): (&f32, &f32)| a == b || (a.is_nan() && b.is_nan());
+    assert!(
+        found.len() == expected.len() && found.iter().zip(expected).all(same),
+        "{what}: {found:?}, not {expected:?}"
+    );
 }
 
 #[test]

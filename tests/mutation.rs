@@ -5,14 +5,16 @@
 
 mod common;
 
-use common::network::{Network, conv, dense, dense_model, depthwise, every_layer, input, max_pool, quantized};
+use common::network::{
+    Network, avg_pool, conv, dense, dense_model, depthwise, every_layer, input, leaky, max_pool, quantized,
+};
 use common::raw::{RawBlob, repair, reseal};
 use common::run_everywhere;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use std::cell::Cell;
-use thumbnet::layer::{Activation, Layer, Packing, Padding};
+use thumbnet::layer::{Activation, AvgPool2d, Layer, MaxPool2d, Packing, Padding};
 use thumbnet::{AlignedBuf, LoadError, Model};
 
 /// The most steps of inner loops that a model may take to be run here.
@@ -61,7 +63,9 @@ impl Fates {
 /// How many steps the inner loops take, about.
 fn work(model: &Model<'_>) -> u64 {
     let pool = |layer: &Layer| match layer {
-        Layer::MaxPool2d(pool) => u64::from(pool.kernel[0]) * u64::from(pool.kernel[1]),
+        Layer::MaxPool2d(MaxPool2d { kernel, .. }) | Layer::AvgPool2d(AvgPool2d { kernel, .. }) => {
+            u64::from(kernel[0]) * u64::from(kernel[1])
+        }
         _ => 1,
     };
     model.layers().map(|info| info.macs + u64::from(info.output.elements().unwrap_or(0)) * pool(&info.layer)).sum()
@@ -138,7 +142,10 @@ fn seeds() -> Vec<Network> {
             Layer::Conv2d(pooled),
             Layer::DepthwiseConv2d(separable),
             max_pool([2, 2], [1, 1]),
+            avg_pool([1, 2], [1, 1]),
             dense(7, Activation::Tanh),
+            dense(9, Activation::Relu6),
+            dense(6, leaky(0.2)),
             dense(4, Activation::None),
             Layer::Softmax,
         ];

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::network::{INT8_OPS, Network, conv, dense, dense_model, depthwise, every_layer, input, max_pool};
+use common::network::{INT8_OPS, Network, avg_pool, conv, dense, dense_model, depthwise, every_layer, input, max_pool};
 use common::raw::{RawBlob, field, layer_bytes, reseal, reseal_checksum, set_word, word};
 use common::{run, run_everywhere};
 use thumbnet::blob::{self, MAX_LABEL_BYTES, ModelSpec, PREFIX_BYTES, Tensors};
@@ -106,7 +106,7 @@ fn missing_operations_are_named() {
     const DENSE: u32 = ops::DENSE | ops::WEIGHTS_F32;
     let error = Model::<DENSE>::load_with_ops(&blob).expect_err("it has more than dense layers");
     assert_eq!(error, LoadError::UnsupportedOps { missing: ops::ALL & !(DENSE | ops::WEIGHTS_F16 | INT8_OPS) });
-    let names = "conv2d max_pool2d softmax tanh sigmoid depthwise_conv2d";
+    let names = "conv2d max_pool2d softmax tanh sigmoid depthwise_conv2d avg_pool2d relu6 leaky_relu";
     assert_eq!(error.to_string(), format!("needs operations that this build does not have: {names}"));
     let blob = dense_model().encode();
     let model = Model::<DENSE>::load_with_ops(&blob).expect("a model with dense layers");
@@ -120,9 +120,11 @@ fn headers_that_cannot_be_decoded_are_refused() {
     let layer = layer_bytes(&dense(2, Activation::None));
     let malformed = [
         ("labels that are not UTF-8", changed(|raw| raw.labels = vec![b'a', b'\n', 0xff])),
-        ("a kind of layer that does not exist", changed(|raw| raw.layers = vec![vec![6, 0, 0]])),
+        ("a kind of layer that does not exist", changed(|raw| raw.layers = vec![vec![7, 0, 0]])),
         ("a kind of layer beyond a byte", changed(|raw| raw.layers = vec![vec![0x80, 0x80, 0x80, 0x80, 0x01]])),
-        ("an activation that does not exist", changed(|raw| raw.layers = vec![vec![0, 2, 4, 0]])),
+        ("an activation that does not exist", changed(|raw| raw.layers = vec![vec![0, 2, 6, 0]])),
+        ("a slope with less than eight digits", changed(|raw| raw.layers = vec![vec![0, 2, 5, 127, 0, 0]])),
+        ("a slope that is too small", changed(|raw| raw.layers = vec![vec![0, 2, 5, 128, 16, 0]])),
         ("a weight type that does not exist", changed(|raw| raw.layers = vec![vec![0, 2, 0, 3]])),
         ("outputs beyond 16 bits", changed(|raw| raw.layers = vec![vec![0, 0xff, 0xff, 0x04, 0, 0]])),
         ("too many layers", changed(|raw| raw.layers = vec![layer.clone(); MAX_LAYERS + 1])),
@@ -229,6 +231,9 @@ fn impossible_layers() -> Vec<([u16; 3], Layer, LayerError)> {
         (small, with(&|conv| conv.padding.top = -3), LayerError::WindowTooLarge),
         (small, with(&|conv| conv.padding.right = -128), LayerError::WindowTooLarge),
         (small, max_pool([5, 1], [1, 1]), LayerError::WindowTooLarge),
+        (small, avg_pool([0, 1], [1, 1]), LayerError::ZeroSize),
+        (small, avg_pool([1, 1], [1, 0]), LayerError::ZeroSize),
+        (small, avg_pool([1, 5], [1, 1]), LayerError::WindowTooLarge),
         (
             long,
             with(&|conv| {

@@ -4,24 +4,35 @@
 
 use super::backend::{Backend, Kernel};
 use super::vector::{SHIFT, Vector};
-use core::marker::PhantomData;
 
 /// Replaces each value by its exponential, with an error of at most 2 units in the last place.
 #[inline(never)]
 pub fn exp(backend: Backend, values: &mut [f32]) {
-    backend.dispatch_elementwise(Map::<Exp>(values, PhantomData));
+    backend.dispatch_elementwise(Map(values, Exp));
 }
 
 /// Replaces each value by its hyperbolic tangent, with an error of at most 4 units in the last place.
 #[inline(never)]
 pub fn tanh(backend: Backend, values: &mut [f32]) {
-    backend.dispatch_elementwise(Map::<Tanh>(values, PhantomData));
+    backend.dispatch_elementwise(Map(values, Tanh));
 }
 
 /// Replaces each value `x` by `1 / (1 + exp(-x))`, with an error of at most 4 units in the last place.
 #[inline(never)]
 pub fn sigmoid(backend: Backend, values: &mut [f32]) {
-    backend.dispatch_elementwise(Map::<Sigmoid>(values, PhantomData));
+    backend.dispatch_elementwise(Map(values, Sigmoid));
+}
+
+/// Replaces each value that is above 6 by 6: what ReLU6 does besides [`dense`](super::dense)'s floor. NaN stays NaN.
+#[inline(never)]
+pub fn relu6(backend: Backend, values: &mut [f32]) {
+    backend.dispatch_elementwise(Map(values, AtMost(6.0)));
+}
+
+/// Replaces each value below 0 by its product with `slope`, which must be less than 1. NaN stays NaN.
+#[inline(never)]
+pub fn leaky_relu(backend: Backend, values: &mut [f32], slope: f32) {
+    backend.dispatch_elementwise(Map(values, Leaky(slope)));
 }
 
 /// Replaces the values by `exp(x_i) / Σ exp(x_j)`.
@@ -30,21 +41,16 @@ pub fn sigmoid(backend: Backend, values: &mut [f32]) {
 /// negative infinity, all results are NaN.
 #[inline(never)]
 pub fn softmax(backend: Backend, values: &mut [f32]) {
-    let larger = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
-    let largest = values.iter().copied().fold(f32::NEG_INFINITY, larger);
-    values.iter_mut().for_each(|value| *value -= largest);
-    backend.dispatch_elementwise(Map::<Exp>(values, PhantomData));
-    let sum: f32 = values.iter().sum();
-    values.iter_mut().for_each(|value| *value /= sum);
+    backend.dispatch_elementwise(Softmax(values));
 }
 
 /// A function of one value.
 trait Function {
-    fn apply<V: Vector>(token: V::Token, x: V) -> V;
+    fn apply<V: Vector>(&self, token: V::Token, x: V) -> V;
 }
 
 /// Applies a function to every value.
-struct Map<'a, F>(&'a mut [f32], PhantomData<F>);
+struct Map<'a, F>(&'a mut [f32], F);
 
 impl<F: Function> Kernel for Map<'_, F> {
     type Output = ();
@@ -56,13 +62,106 @@ impl<F: Function> Kernel for Map<'_, F> {
     ) {
         let mut chunks = self.0.chunks_exact_mut(V::LANES);
         for chunk in &mut chunks {
-            F::apply(token, V::load(token, chunk)).store(chunk);
+            self.1.apply(token, V::load(token, chunk)).store(chunk);
         }
         let rest = chunks.into_remainder();
         if V::LANES > 1 {
-            F::apply(token, V::load(token, rest)).store(rest);
+            self.1.apply(token, V::load(token, rest)).store(rest);
         }
     }
+}
+
+struct Softmax<'a>(&'a mut [f32]);
+
+impl Kernel for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize, const WINDOWS: usize>(
+        self,
+        token: V::Token,
+    ) {
+        // Where there is NaN, it makes the sum NaN, whatever the largest value is then.
+        let least = V::splat(token, f32::NEG_INFINITY);
+        if V::LANES > 1 && self.0.len() <= V::LANES {
+            // Without a way through memory.
+            let values = V::load(token, self.0);
+            let largest = V::splat(token, largest_lane(only::<V>(token, self.0, values, least)));
+            let exp = exp_of_difference(token, self.0, values, largest);
+            let made = lanes(exp.div(V::splat(token, sum_of_lanes(exp))));
+            // (Storing some of a vector's lanes would hold up the next row's load.)
+            return self.0.iter_mut().zip(made).for_each(|(to, made)| *to = made);
+        }
+        let mut largest = least;
+        for chunk in self.0.chunks(V::LANES) {
+            largest = only(token, chunk, V::load(token, chunk), least).max(largest);
+        }
+        let largest = V::splat(token, largest_lane(largest));
+        let mut sum = V::splat(token, 0.0);
+        for chunk in self.0.chunks_mut(V::LANES) {
+            let exp = exp_of_difference(token, chunk, V::load(token, chunk), largest);
+            sum = sum.add(exp);
+            exp.store(chunk);
+        }
+        let sum = V::splat(token, sum_of_lanes(sum));
+        for chunk in self.0.chunks_mut(V::LANES) {
+            V::load(token, chunk).div(sum).store(chunk);
+        }
+    }
+}
+
+/// `exp(values - largest)`, and 0 in lanes without a value in `chunk`.
+#[inline(always)]
+fn exp_of_difference<V: Vector>(token: V::Token, chunk: &[f32], values: V, largest: V) -> V {
+    // Any small number for the other lanes; very large ones take long.
+    let zero = V::splat(token, 0.0);
+    only(token, chunk, Exp.apply(token, only(token, chunk, values.sub(largest), zero)), zero)
+}
+
+/// The widest vector.
+const LANES: usize = 16;
+
+/// `values`, and `other` in lanes without a value in `chunk`.
+#[inline(always)]
+fn only<V: Vector>(token: V::Token, chunk: &[f32], values: V, other: V) -> V {
+    const ONES: &[f32] = &[1.0; LANES];
+    if chunk.len() >= V::LANES {
+        return values;
+    }
+    let there = V::load(token, ONES.get(..chunk.len()).unwrap_or_default());
+    there.if_greater(V::splat(token, 0.0), values, other)
+}
+
+/// The lanes of a vector, then zeros.
+#[inline(always)]
+fn lanes<V: Vector>(vector: V) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    vector.store(&mut lanes);
+    lanes
+}
+
+#[inline(always)]
+fn largest_lane<V: Vector>(vector: V) -> f32 {
+    let (mut lanes, mut len) = (lanes(vector), V::LANES);
+    while len > 1 {
+        len /= 2;
+        for lane in 0..len {
+            lanes[lane] = if lanes[lane] > lanes[lane + len] { lanes[lane] } else { lanes[lane + len] };
+        }
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+fn sum_of_lanes<V: Vector>(vector: V) -> f32 {
+    let (mut lanes, mut len) = (lanes(vector), V::LANES);
+    while len > 1 {
+        len /= 2;
+        for lane in 0..len {
+            lanes[lane] += lanes[lane + len];
+        }
+    }
+    lanes[0]
 }
 
 /// Evaluates a polynomial, highest coefficient first.
@@ -87,7 +186,7 @@ struct Exp;
 impl Function for Exp {
     /// `exp(x) = 2^n exp(r)`, where `n` is the integer next to `x / ln 2` and `r` is what remains, at most `ln(2) / 2`.
     #[inline(always)]
-    fn apply<V: Vector>(token: V::Token, x: V) -> V {
+    fn apply<V: Vector>(&self, token: V::Token, x: V) -> V {
         /// Beyond these the result is 0 or infinity.
         const LOWEST: f32 = -104.0;
         const HIGHEST: f32 = 89.0;
@@ -112,7 +211,7 @@ impl Function for Tanh {
     /// `tanh(x) = e / (e + 2)`, where `e = exp(2x) - 1 = 2^n (exp(2r) - 1) + (2^n - 1)`: nothing cancels near 0, and where
     /// `e` is large its error does not matter.
     #[inline(always)]
-    fn apply<V: Vector>(token: V::Token, x: V) -> V {
+    fn apply<V: Vector>(&self, token: V::Token, x: V) -> V {
         /// Beyond it the result is 1.
         const HIGHEST: f32 = 20.0;
         let constant = |value| V::splat(token, value);
@@ -135,10 +234,29 @@ struct Sigmoid;
 impl Function for Sigmoid {
     /// With the exponential of a negative number only, so that neither end overflows or loses digits.
     #[inline(always)]
-    fn apply<V: Vector>(token: V::Token, x: V) -> V {
+    fn apply<V: Vector>(&self, token: V::Token, x: V) -> V {
         let constant = |value| V::splat(token, value);
-        let exp = Exp::apply(token, constant(0.0).sub(x.abs()));
+        let exp = Exp.apply(token, constant(0.0).sub(x.abs()));
         let numerator = constant(0.0).if_greater(x, exp, constant(1.0));
         numerator.div(exp.add(constant(1.0)))
+    }
+}
+
+struct AtMost(f32);
+
+impl Function for AtMost {
+    #[inline(always)]
+    fn apply<V: Vector>(&self, token: V::Token, x: V) -> V {
+        V::splat(token, self.0).min(x)
+    }
+}
+
+struct Leaky(f32);
+
+impl Function for Leaky {
+    /// The larger of the two: above 0 that is `x`, below 0 the product.
+    #[inline(always)]
+    fn apply<V: Vector>(&self, token: V::Token, x: V) -> V {
+        x.mul(V::splat(token, self.0)).max(x)
     }
 }

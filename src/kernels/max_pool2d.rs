@@ -9,7 +9,7 @@ use crate::layer::{MaxPool2d, Shape};
 #[inline(never)]
 pub(crate) fn max_pool2d<E: Element>(x: Inputs<'_, E>, pool: &MaxPool2d, shapes: (Shape, Shape), out: &mut [f32]) {
     out.fill(f32::NEG_INFINITY);
-    pool_windows(x.values, pool, shapes, out, |largest, value| {
+    pool_windows(x.values, (pool.kernel, pool.stride), shapes, out, |largest, value| {
         let value = value.value(x.scale, x.offset);
         if largest > value || largest.is_nan() { largest } else { value }
     });
@@ -19,21 +19,23 @@ pub(crate) fn max_pool2d<E: Element>(x: Inputs<'_, E>, pool: &MaxPool2d, shapes:
 #[inline(never)]
 pub(crate) fn max_pool2d_int8(x: &[i8], pool: &MaxPool2d, shapes: (Shape, Shape), out: &mut [i8]) {
     out.fill(i8::MIN);
-    pool_windows(x, pool, shapes, out, i8::max);
+    pool_windows(x, (pool.kernel, pool.stride), shapes, out, i8::max);
 }
 
+/// Combines each output, channel by channel, with the values of its window: row by row, and each row from left to right.
+///
 /// The loops run over the neighbouring channels innermost, which the compiler vectorises by itself.
 #[inline(always)]
-fn pool_windows<E: Copy, T: Copy>(
+pub(super) fn pool_windows<E: Copy, T: Copy>(
     x: &[E],
-    pool: &MaxPool2d,
+    (kernel, stride): ([u8; 2], [u8; 2]),
     (input, output): (Shape, Shape),
     out: &mut [T],
-    largest: impl Fn(T, E) -> T,
+    combine: impl Fn(T, E) -> T,
 ) {
     let channels = usize::from(input.channels);
     let in_width = usize::from(input.width) * channels;
-    let ([kh, kw], [sh, sw]) = (pool.kernel.map(usize::from), pool.stride.map(usize::from));
+    let ([kh, kw], [sh, sw]) = (kernel.map(usize::from), stride.map(usize::from));
     if channels == 0 || output.width == 0 {
         return;
     }
@@ -43,7 +45,7 @@ fn pool_windows<E: Copy, T: Copy>(
                 let start = (row * sh + ky) * in_width + column * sw * channels;
                 let run = x.get(start..start + kw * channels).unwrap_or_default();
                 for position in run.chunks_exact(channels) {
-                    out.iter_mut().zip(position).for_each(|(to, value)| *to = largest(*to, *value));
+                    out.iter_mut().zip(position).for_each(|(to, value)| *to = combine(*to, *value));
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! check the lengths of what they are given and cannot panic.
 
 mod activation;
+pub(crate) mod avg_pool2d;
 #[allow(unsafe_code)] // intrinsics and the inner loop
 pub(crate) mod backend;
 pub(crate) mod compiled;
@@ -18,7 +19,7 @@ pub mod pack;
 pub(crate) mod vector;
 pub(crate) mod windows;
 
-pub use activation::{exp, sigmoid, softmax, tanh};
+pub use activation::{exp, leaky_relu, relu6, sigmoid, softmax, tanh};
 pub use backend::Backend;
 pub use dense::{dense, dense_bytes};
 pub use int8::tensor::Int8Tensor;

@@ -2,10 +2,11 @@
 //!
 //! There are no error bounds here: an int8 model has one right answer, to the last bit.
 
+use super::raw::slope_parts;
 use super::reference::{Dims, output_dims};
 use thumbnet::blob::PackedTensor;
 use thumbnet::kernels::Int8Tensor;
-use thumbnet::layer::{Activation, Layer, Padding, Quantize};
+use thumbnet::layer::{Activation, AvgPool2d, Layer, MaxPool2d, Padding, Quantize};
 use thumbnet::{Input, Model};
 
 /// The activations that an input becomes.
@@ -53,6 +54,14 @@ fn to_int8(activation: Activation, sum: i64, scale: u32) -> i64 {
     match activation {
         Activation::None => steps.clamp(-127, 127),
         Activation::Relu => steps.clamp(0, 127),
+        Activation::Relu6 => steps.clamp(0, 127 - i64::from(scale >> 24)),
+        Activation::LeakyRelu(slope) => {
+            let (by, places) = slope_parts(slope.value());
+            let multiplier = ((scale & 0x7fff) * u32::from(by) + 128) >> 8;
+            let shift = (((scale >> 16) & 31) + u32::from(places)).min(31);
+            let scale = if sum < 0 { multiplier | shift << 16 } else { scale };
+            ((product(sum, scale) + (1 << 20)) >> 21).clamp(-127, 127)
+        }
         Activation::Tanh | Activation::Sigmoid => {
             let table_steps = ((product(sum, scale) + (1 << 12)) >> 13).clamp(-32_767, 32_767);
             (lookup(activation, table_steps) * 127 + (1 << 14)) >> 15
@@ -65,6 +74,11 @@ fn to_f32(activation: Activation, sum: i64, scale: u32) -> f32 {
     match activation {
         Activation::None => sum as i32 as f32 * f32::from_bits(scale),
         Activation::Relu => sum.max(0) as i32 as f32 * f32::from_bits(scale),
+        Activation::Relu6 => (sum.max(0) as i32 as f32 * f32::from_bits(scale)).min(6.0),
+        Activation::LeakyRelu(slope) => {
+            let value = sum as i32 as f32 * f32::from_bits(scale);
+            if value < 0.0 { value * slope.value() } else { value }
+        }
         Activation::Tanh | Activation::Sigmoid => {
             let table_steps = ((product(sum, scale) + (1 << 12)) >> 13).clamp(-32_767, 32_767);
             lookup(activation, table_steps) as f32 / 32_768.0
@@ -142,7 +156,14 @@ fn sums(layer: &Layer, x: &[i64], from: Dims, to: Dims, tensor: &Int8Tensor<'_>)
     }
 }
 
-fn max_pool(x: &[i64], kernel: [u8; 2], stride: [u8; 2], from: Dims, to: Dims) -> Vec<i64> {
+/// What `combine` makes of each window.
+fn pool(
+    x: &[i64],
+    (kernel, stride): ([u8; 2], [u8; 2]),
+    from: Dims,
+    to: Dims,
+    combine: impl Fn(Vec<i64>) -> i64,
+) -> Vec<i64> {
     let at = |row: usize, column: usize, channel: usize| x[(row * from[1] + column) * from[2] + channel];
     let mut pooled = Vec::new();
     for (row, column) in (0..to[0]).flat_map(|row| (0..to[1]).map(move |column| (row, column))) {
@@ -150,10 +171,22 @@ fn max_pool(x: &[i64], kernel: [u8; 2], stride: [u8; 2], from: Dims, to: Dims) -
         for channel in 0..to[2] {
             let rows = top..top + usize::from(kernel[0]);
             let window = rows.flat_map(|row| (left..left + usize::from(kernel[1])).map(move |column| (row, column)));
-            pooled.push(window.map(|(row, column)| at(row, column, channel)).max().expect("a window is never empty"));
+            pooled.push(combine(window.map(|(row, column)| at(row, column, channel)).collect()));
         }
     }
     pooled
+}
+
+fn max(window: Vec<i64>) -> i64 {
+    window.into_iter().max().expect("a window is never empty")
+}
+
+fn mean(window: Vec<i64>) -> i64 {
+    let count = window.len() as i64;
+    let reciprocal = ((1 << 24) + count / 2) / count;
+    let product = window.iter().sum::<i64>() * reciprocal + (1 << 23);
+    assert!(i32::try_from(product).is_ok(), "the page promises that 32 bits do");
+    product >> 24
 }
 
 /// The outputs of an int8 model, without a final softmax.
@@ -167,7 +200,8 @@ pub(crate) fn logits(model: &Model<'_>, input: Input<'_>) -> Vec<f32> {
         let made = output_dims(layer, dims).expect("the layers fit");
         match layer {
             Layer::Quantize(how) => x = quantize(how, input),
-            Layer::MaxPool2d(pool) => x = max_pool(&x, pool.kernel, pool.stride, dims, made),
+            Layer::MaxPool2d(MaxPool2d { kernel, stride }) => x = pool(&x, (*kernel, *stride), dims, made, max),
+            Layer::AvgPool2d(AvgPool2d { kernel, stride }) => x = pool(&x, (*kernel, *stride), dims, made, mean),
             _ => {
                 let Some(PackedTensor::Int8(tensor)) = tensors.next() else { panic!("an int8 layer") };
                 let sums = sums(layer, &x, dims, made, &tensor);

@@ -4,11 +4,12 @@
 use super::reference::{self, Bounded, Dims};
 use fastrand::Rng;
 use half::f16;
+use proptest::prelude::*;
 use thumbnet::AlignedBuf;
 use thumbnet::blob::{self, ModelSpec, Tensors};
 use thumbnet::layer::{
-    Activation, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Packing, Padding, Quantize, Shape,
-    WeightType,
+    Activation, AvgPool2d, Conv2d, Dense, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Packing, Padding, Quantize,
+    Shape, Slope, WeightType,
 };
 use thumbnet::ops;
 
@@ -57,6 +58,15 @@ pub(crate) fn depthwise(kernel: u8, activation: Activation) -> DepthwiseConv2d {
 
 pub(crate) fn max_pool(kernel: [u8; 2], stride: [u8; 2]) -> Layer {
     Layer::MaxPool2d(MaxPool2d { kernel, stride })
+}
+
+pub(crate) fn avg_pool(kernel: [u8; 2], stride: [u8; 2]) -> Layer {
+    Layer::AvgPool2d(AvgPool2d { kernel, stride })
+}
+
+/// A leaky ReLU with about this slope.
+pub(crate) fn leaky(slope: f32) -> Activation {
+    Activation::LeakyRelu(Slope::new(slope).expect("an ordinary slope"))
 }
 
 pub(crate) fn input(height: u16, width: u16, channels: u16) -> InputSpec {
@@ -159,7 +169,19 @@ pub(crate) fn quantized(input: &InputSpec, layers: &[Layer], scale: f32, packing
     std::iter::once(first).chain(layers.iter().map(with_weights)).collect()
 }
 
-/// A small model with every kind of layer but a quantisation, and labels.
+/// Every activation, the leaky ReLU with slopes of many sizes.
+pub(crate) fn activation() -> impl Strategy<Value = Activation> {
+    prop_oneof![
+        Just(Activation::None),
+        Just(Activation::Relu),
+        Just(Activation::Tanh),
+        Just(Activation::Sigmoid),
+        Just(Activation::Relu6),
+        (-15.9f32..-0.01).prop_map(|log| leaky(log.exp2())),
+    ]
+}
+
+/// A small model with every kind of layer but a quantisation, every activation, and labels.
 pub(crate) fn every_layer() -> Network {
     let mut first = conv(3, 3, Activation::Tanh);
     first.padding = Padding { top: 1, bottom: -1, left: 2, right: 0 };
@@ -170,7 +192,10 @@ pub(crate) fn every_layer() -> Network {
         Layer::Conv2d(first),
         Layer::DepthwiseConv2d(second),
         max_pool([2, 2], [1, 2]),
+        avg_pool([1, 2], [1, 1]),
         dense(5, Activation::Sigmoid),
+        dense(5, Activation::Relu6),
+        dense(6, leaky(0.1)),
         dense(4, Activation::Relu),
         dense(3, Activation::None),
         Layer::Softmax,

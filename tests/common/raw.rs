@@ -85,13 +85,24 @@ pub(crate) fn varint(mut value: u32) -> Vec<u8> {
     bytes
 }
 
-fn activation_index(activation: Activation) -> u8 {
+fn activation_bytes(activation: Activation) -> Vec<u8> {
     match activation {
-        Activation::None => 0,
-        Activation::Relu => 1,
-        Activation::Tanh => 2,
-        Activation::Sigmoid => 3,
+        Activation::None => vec![0],
+        Activation::Relu => vec![1],
+        Activation::Tanh => vec![2],
+        Activation::Sigmoid => vec![3],
+        Activation::Relu6 => vec![4],
+        Activation::LeakyRelu(slope) => {
+            let (multiplier, shift) = slope_parts(slope.value());
+            vec![5, multiplier, shift]
+        }
     }
+}
+
+/// A slope as `multiplier / 2^(8 + shift)`, with a multiplier from 128 to 255.
+pub(crate) fn slope_parts(slope: f32) -> (u8, u8) {
+    let shift = (0..16).find(|shift| slope * f32::from(1u16 << shift) >= 0.5).expect("a slope of more than 2^-16");
+    ((slope * f32::from(1u16 << shift) * 256.0) as u8, shift)
 }
 
 pub(crate) fn layer_bytes(layer: &Layer) -> Vec<u8> {
@@ -101,7 +112,7 @@ pub(crate) fn layer_bytes(layer: &Layer) -> Vec<u8> {
         Some(WeightType::Int8(Packing::Grouped)) => &[2, 0],
         Some(WeightType::Int8(Packing::Folded)) => &[2, 1],
     };
-    let activation = [activation_index(layer.activation())];
+    let activation = activation_bytes(layer.activation());
     match layer {
         Layer::Dense(dense) => [&[0], &varint(dense.outputs.into())[..], &activation, weights].concat(),
         Layer::Conv2d(conv) => {
@@ -111,6 +122,7 @@ pub(crate) fn layer_bytes(layer: &Layer) -> Vec<u8> {
             [&[1], &varint(conv.filters.into())[..], &windows, &activation, weights].concat()
         }
         Layer::MaxPool2d(pool) => [&[2][..], &pool.kernel, &pool.stride].concat(),
+        Layer::AvgPool2d(pool) => [&[6][..], &pool.kernel, &pool.stride].concat(),
         Layer::Softmax => vec![3],
         Layer::DepthwiseConv2d(conv) => {
             let p = conv.padding;

@@ -3,7 +3,7 @@
 //!
 //! Nothing here is fast, clever, or shared with the library (of which only the descriptors' types are used).
 
-use thumbnet::layer::{Activation, Conv2d, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Padding};
+use thumbnet::layer::{Activation, AvgPool2d, Conv2d, DepthwiseConv2d, InputSpec, Layer, MaxPool2d, Padding};
 
 /// The most that rounding one f32 result changes it, relative to the result.
 const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
@@ -74,6 +74,15 @@ fn activate(activation: Activation, x: Bounded) -> Bounded {
         Activation::None => x,
         Activation::Relu if x.value < 0.0 => Bounded { value: 0.0, error: (x.error + x.value).max(0.0) },
         Activation::Relu => x,
+        Activation::Relu6 if x.value > 6.0 => Bounded { value: 6.0, error: (x.error - (x.value - 6.0)).max(0.0) },
+        Activation::Relu6 => activate(Activation::Relu, x),
+        Activation::LeakyRelu(slope) => {
+            let slope = f64::from(slope.value());
+            let value = if x.value < 0.0 { x.value * slope } else { x.value };
+            // Where the sum may be on either side of 0, the error is that of the steeper one.
+            let steepest = if x.value + x.error < 0.0 { slope } else { 1.0 };
+            Bounded { value, error: x.error * steepest + UNIT * 1.01 * (value.abs() + x.error) + TINY }
+        }
         Activation::Tanh => {
             let value = x.value.tanh();
             // The slope is at most 1, and never do two results differ by more than 2. (`min` passes over NaN.)
@@ -142,6 +151,9 @@ pub(crate) fn output_dims(layer: &Layer, input: Dims) -> Option<Dims> {
             let rows = steps(input[0] as i64, pool.kernel[0], pool.stride[0])?;
             [rows, steps(input[1] as i64, pool.kernel[1], pool.stride[1])?, input[2]]
         }
+        Layer::AvgPool2d(AvgPool2d { kernel, stride }) => {
+            return output_dims(&Layer::MaxPool2d(MaxPool2d { kernel: *kernel, stride: *stride }), input);
+        }
         Layer::Softmax | Layer::Quantize(_) => input,
         Layer::DepthwiseConv2d(conv) => {
             let [rows, columns] = conv_sums(conv.kernel, conv.stride, conv.padding, input)?;
@@ -164,7 +176,7 @@ pub(crate) fn weight_dims(layer: &Layer, input: Dims) -> Option<[usize; 2]> {
             let [kh, kw] = conv.kernel.map(usize::from);
             Some([kh * kw, input[2]])
         }
-        Layer::MaxPool2d(_) | Layer::Softmax | Layer::Quantize(_) => None,
+        Layer::MaxPool2d(_) | Layer::AvgPool2d(_) | Layer::Softmax | Layer::Quantize(_) => None,
     }
 }
 
@@ -246,7 +258,8 @@ pub(crate) fn depthwise_conv2d(
     out
 }
 
-pub(crate) fn max_pool2d(x: &[Bounded], dims: Dims, pool: &MaxPool2d) -> Vec<Bounded> {
+/// What `combine` makes of each window.
+fn pool2d(x: &[Bounded], dims: Dims, pool: &MaxPool2d, combine: impl Fn(&[Bounded]) -> Bounded) -> Vec<Bounded> {
     let [rows, columns, channels] = output_dims(&Layer::MaxPool2d(*pool), dims).expect("the shape fits");
     let mut out = Vec::new();
     for row in 0..rows {
@@ -260,11 +273,26 @@ pub(crate) fn max_pool2d(x: &[Bounded], dims: Dims, pool: &MaxPool2d) -> Vec<Bou
                         window.push(x[(y * dims[1] + x_) * channels + channel]);
                     }
                 }
-                out.push(largest(&window));
+                out.push(combine(&window));
             }
         }
     }
     out
+}
+
+pub(crate) fn max_pool2d(x: &[Bounded], dims: Dims, pool: &MaxPool2d) -> Vec<Bounded> {
+    pool2d(x, dims, pool, largest)
+}
+
+pub(crate) fn avg_pool2d(x: &[Bounded], dims: Dims, pool: &AvgPool2d) -> Vec<Bounded> {
+    let windows = MaxPool2d { kernel: pool.kernel, stride: pool.stride };
+    pool2d(x, dims, &windows, |window| {
+        let ones: Vec<_> = window.iter().map(|value| (*value, 1.0)).collect();
+        let Bounded { value, error } = sum(&ones, 0.0);
+        let count = window.len() as f64;
+        // The reciprocal of the number is rounded, and the product with it.
+        Bounded { value: value / count, error: (error + 2.02 * UNIT * (value.abs() + error)) / count + TINY }
+    })
 }
 
 pub(crate) fn softmax(x: &[Bounded]) -> Vec<Bounded> {
@@ -292,6 +320,7 @@ pub(crate) fn layer(layer: &Layer, dims: Dims, x: &[Bounded], weights: &[f32], b
         }
         Layer::Conv2d(conv) => conv2d(x, dims, conv, weights, bias),
         Layer::MaxPool2d(pool) => max_pool2d(x, dims, pool),
+        Layer::AvgPool2d(pool) => avg_pool2d(x, dims, pool),
         Layer::Softmax => softmax(x),
         Layer::DepthwiseConv2d(conv) => depthwise_conv2d(x, dims, conv, weights, bias),
         Layer::Quantize(_) => panic!("int8 arithmetic has a reference of its own: `int8`"),

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 use std::num::NonZeroUsize;
-use thumbnet::{Aligned, AlignedBuf, Input, Model, RunError};
+use thumbnet::{Aligned, AlignedBuf, Ensemble, Input, Model, RunError};
 
 /// How many images the core runs at a time, and so the images whose scratch memory each thread has.
 ///
@@ -43,7 +43,8 @@ pub fn run_batch<'i>(
     outputs: &mut [f32],
     threads: NonZeroUsize,
 ) -> Result<(), RunError> {
-    spread(model, inputs.into(), outputs, threads, |inputs, scratch, outputs| model.run_batch(inputs, scratch, outputs))
+    let run = |inputs: Input<'_>, scratch: &mut _, outputs: &mut _| model.run_batch(inputs, scratch, outputs);
+    spread(Sizes::of(model), inputs.into(), outputs, threads, run)
 }
 
 /// [`run_batch`] without a final softmax.
@@ -56,28 +57,57 @@ pub fn logits_batch<'i>(
     outputs: &mut [f32],
     threads: NonZeroUsize,
 ) -> Result<(), RunError> {
-    spread(model, inputs.into(), outputs, threads, |inputs, scratch, outputs| {
-        model.logits_batch(inputs, scratch, outputs)
-    })
+    let run = |inputs: Input<'_>, scratch: &mut _, outputs: &mut _| model.logits_batch(inputs, scratch, outputs);
+    spread(Sizes::of(model), inputs.into(), outputs, threads, run)
+}
+
+/// [`run_batch`] for an ensemble: as of [`Ensemble::run_batch`] with scratch memory for [`AT_A_TIME`] images.
+///
+/// # Errors
+/// As of [`run_batch`].
+pub fn ensemble_batch<'i>(
+    ensemble: &Ensemble<'_>,
+    inputs: impl Into<Input<'i>>,
+    outputs: &mut [f32],
+    threads: NonZeroUsize,
+) -> Result<(), RunError> {
+    let (inputs_each, outputs_each) = (ensemble.input_len(), ensemble.output_len());
+    let sizes = Sizes { inputs: inputs_each, outputs: outputs_each, scratch: ensemble.scratch_bytes() };
+    let run = |inputs: Input<'_>, scratch: &mut _, outputs: &mut _| ensemble.run_batch(inputs, scratch, outputs);
+    spread(sizes, inputs.into(), outputs, threads, run)
+}
+
+/// The values of an image, those that are made of it, and the scratch memory that it takes.
+#[derive(Clone, Copy)]
+struct Sizes {
+    inputs: usize,
+    outputs: usize,
+    scratch: usize,
+}
+
+impl Sizes {
+    fn of(model: &Model<'_>) -> Self {
+        Sizes { inputs: model.input_len(), outputs: model.output_len(), scratch: model.scratch_bytes() }
+    }
 }
 
 fn spread(
-    model: &Model<'_>,
+    sizes: Sizes,
     inputs: Input<'_>,
     outputs: &mut [f32],
     threads: NonZeroUsize,
     run: impl Fn(Input<'_>, &mut Aligned<[u8]>, &mut [f32]) -> Result<(), RunError> + Sync,
 ) -> Result<(), RunError> {
     match inputs {
-        Input::F32(values) => spread_slice(model, values, outputs, threads, run),
-        Input::U8(bytes) => spread_slice(model, bytes, outputs, threads, run),
+        Input::F32(values) => spread_slice(sizes, values, outputs, threads, run),
+        Input::U8(bytes) => spread_slice(sizes, bytes, outputs, threads, run),
     }
 }
 
 /// One contiguous part of the images for each thread. `run` is called with the inputs, the scratch memory and the outputs
 /// of a part; it reports lengths that do not fit.
 fn spread_slice<'i, T: Sync>(
-    model: &Model<'_>,
+    sizes: Sizes,
     inputs: &'i [T],
     outputs: &mut [f32],
     threads: NonZeroUsize,
@@ -86,19 +116,16 @@ fn spread_slice<'i, T: Sync>(
 where
     Input<'i>: From<&'i [T]>,
 {
-    let count = inputs.len() / model.input_len();
+    let count = inputs.len() / sizes.inputs;
     let part = count.div_ceil(AT_A_TIME).div_ceil(threads.get()) * AT_A_TIME;
     let part_of = |inputs: &'i [T], outputs: &mut [f32]| {
-        let mut scratch = AlignedBuf::zeroed(AT_A_TIME.min(count.max(1)) * model.scratch_bytes());
+        let mut scratch = AlignedBuf::zeroed(AT_A_TIME.min(count.max(1)) * sizes.scratch);
         run(inputs.into(), &mut scratch, outputs)
     };
-    let fits = count * model.input_len() == inputs.len() && count * model.output_len() == outputs.len();
+    let fits = count * sizes.inputs == inputs.len() && count * sizes.outputs == outputs.len();
     if count <= part || !fits {
         return part_of(inputs, outputs);
     }
-    let inputs = inputs.par_chunks(part * model.input_len());
-    outputs
-        .par_chunks_mut(part * model.output_len())
-        .zip(inputs)
-        .try_for_each(|(outputs, inputs)| part_of(inputs, outputs))
+    let inputs = inputs.par_chunks(part * sizes.inputs);
+    outputs.par_chunks_mut(part * sizes.outputs).zip(inputs).try_for_each(|(outputs, inputs)| part_of(inputs, outputs))
 }

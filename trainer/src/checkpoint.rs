@@ -1,8 +1,8 @@
 //! Where a training stands: all that it needs to go on as if it had never stopped, to the last bit.
 
 use crate::data::DataSet;
-use crate::elementwise;
 use crate::error::{Error, Result};
+use crate::kernels::optimize;
 use crate::network::Network;
 use crate::optimizer::Memory;
 use crate::output;
@@ -78,9 +78,9 @@ impl Weights {
     /// Keeps the part `kept` of each value and takes the rest from the network.
     pub(crate) fn follow(&mut self, network: &Network, kept: f32) {
         for (parameters, [weights, bias, running]) in network.parameters().zip(&mut self.0) {
-            elementwise::average(weights, parameters.learned(), kept);
-            elementwise::average(bias, &parameters.bias, kept);
-            elementwise::average(running, &parameters.running, kept);
+            optimize::average(kept, parameters.learned(), weights);
+            optimize::average(kept, &parameters.bias, bias);
+            optimize::average(kept, &parameters.running, running);
         }
     }
 

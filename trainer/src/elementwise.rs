@@ -36,91 +36,12 @@ pub(crate) fn descend(weights: &mut [f32], gradient: &mut [f32], rate: f32) {
     }
 }
 
-/// As [`descend`] for the velocity `momentum * velocity + factor * gradient`, or with `nesterov` for what that will be.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-pub(crate) fn descend_with_momentum(
-    weights: &mut [f32],
-    gradient: &mut [f32],
-    velocity: &mut [f32],
-    factor: f32,
-    rate: f32,
-    momentum: f32,
-    nesterov: bool,
-) {
-    // The step is along of_velocity * velocity + of_gradient * gradient.
-    let (of_velocity, of_gradient) = if nesterov { (momentum, factor) } else { (1.0, 0.0) };
-    for ((weight, slope), velocity) in weights.iter_mut().zip(gradient).zip(velocity) {
-        *velocity = momentum * *velocity + factor * *slope;
-        *weight -= rate * (of_velocity * *velocity + of_gradient * *slope);
-        *slope = 0.0;
-    }
-}
-
-/// The constants of one step of Adam.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AdamStep {
-    /// Of the gradient.
-    pub factor: f32,
-    /// The step, corrected for the means' start at zero; so is `epsilon`.
-    pub rate: f32,
-    pub beta1: f32,
-    pub beta2: f32,
-    pub epsilon: f32,
-    /// The part of every weight that is left of it by decay.
-    pub kept: f32,
-}
-
-/// One step of Adam, and the gradient is cleared for the next batch.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-pub(crate) fn descend_with_adam(
-    weights: &mut [f32],
-    gradient: &mut [f32],
-    mean: &mut [f32],
-    square: &mut [f32],
-    step: AdamStep,
-) {
-    for (((weight, slope), mean), square) in weights.iter_mut().zip(gradient).zip(mean).zip(square) {
-        let g = step.factor * *slope;
-        *mean += (1.0 - step.beta1) * (g - *mean);
-        *square += (1.0 - step.beta2) * (g * g - *square);
-        *weight = step.kept * *weight - step.rate * *mean / (square.sqrt() + step.epsilon);
-        *slope = 0.0;
-    }
-}
-
-/// `gradient += l1 * sign(weight) + l2 * weight`, where the sign of 0 is 0.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-pub(crate) fn add_penalties(gradient: &mut [f32], weights: &[f32], l1: f32, l2: f32) {
-    for (slope, &weight) in gradient.iter_mut().zip(weights) {
-        let sign = if weight == 0.0 { 0.0 } else { 1.0f32.copysign(weight) };
-        *slope += l1 * sign + l2 * weight;
-    }
-}
-
 /// `sums += values`, which are cleared.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub(crate) fn take(sums: &mut [f32], values: &mut [f32]) {
     for (sum, value) in sums.iter_mut().zip(values) {
         *sum += *value;
         *value = 0.0;
-    }
-}
-
-/// `averages = kept * averages + (1 - kept) * values`.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-pub(crate) fn average(averages: &mut [f32], values: &[f32], kept: f32) {
-    for (average, &value) in averages.iter_mut().zip(values) {
-        *average += (1.0 - kept) * (value - *average);
-    }
-}
-
-/// Adds the rows of `values` (`[N, sums.len()]`) to `sums`.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-pub(crate) fn add_rows(values: &[f32], sums: &mut [f32]) {
-    for row in values.chunks_exact(sums.len()) {
-        for (sum, &value) in sums.iter_mut().zip(row) {
-            *sum += value;
-        }
     }
 }
 
@@ -180,61 +101,6 @@ pub(crate) fn tanh_slope(output: &[f32], scale: f32, gradient: &mut [f32]) {
 pub(crate) fn sigmoid_slope(output: &[f32], gradient: &mut [f32]) {
     for (slope, &y) in gradient.iter_mut().zip(output) {
         *slope *= y * (1.0 - y);
-    }
-}
-
-/// The mean and the (biased) variance of every channel of `values` (`[N, mean.len()]`), in two passes so that nothing cancels.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-pub(crate) fn mean_and_variance(values: &[f32], mean: &mut [f32], variance: &mut [f32]) {
-    let rows = (values.len() / mean.len()) as f32;
-    mean.fill(0.0);
-    variance.fill(0.0);
-    for row in values.chunks_exact(mean.len()) {
-        for (sum, &value) in mean.iter_mut().zip(row) {
-            *sum += value;
-        }
-    }
-    mean.iter_mut().for_each(|sum| *sum /= rows);
-    for row in values.chunks_exact(mean.len()) {
-        for ((sum, &value), &mean) in variance.iter_mut().zip(row).zip(mean.iter()) {
-            *sum += (value - mean) * (value - mean);
-        }
-    }
-    variance.iter_mut().for_each(|sum| *sum /= rows);
-}
-
-/// `output = factors * values + summands`, with a factor and a summand for every channel of `values` (`[N, factors.len()]`).
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-pub(crate) fn scale_and_shift(values: &[f32], factors: &[f32], summands: &[f32], output: &mut [f32]) {
-    let channels = factors.len();
-    for (row, output) in values.chunks_exact(channels).zip(output.chunks_exact_mut(channels)) {
-        for (((result, &value), &factor), &summand) in output.iter_mut().zip(row).zip(factors).zip(summands) {
-            *result = value * factor + summand;
-        }
-    }
-}
-
-/// Adds the sums of `a * (b - mean)` over the rows of `a` and `b` (`[N, sums.len()]`) to `sums`.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-pub(crate) fn add_products_with_centred(a: &[f32], b: &[f32], mean: &[f32], sums: &mut [f32]) {
-    for (a, b) in a.chunks_exact(sums.len()).zip(b.chunks_exact(sums.len())) {
-        for (((sum, &a), &b), &mean) in sums.iter_mut().zip(a).zip(b).zip(mean) {
-            *sum += a * (b - mean);
-        }
-    }
-}
-
-/// `output = a * of_a + b * of_b + of_one`, with factors for every channel of `a`, `b` and `output` (`[N, of_a.len()]`).
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-pub(crate) fn weighted_sum(a: &[f32], of_a: &[f32], b: &[f32], of_b: &[f32], of_one: &[f32], output: &mut [f32]) {
-    let channels = of_a.len();
-    for ((a, b), output) in
-        a.chunks_exact(channels).zip(b.chunks_exact(channels)).zip(output.chunks_exact_mut(channels))
-    {
-        let factors = of_a.iter().zip(of_b).zip(of_one);
-        for (((result, &a), &b), ((&of_a, &of_b), &of_one)) in output.iter_mut().zip(a).zip(b).zip(factors) {
-            *result = a * of_a + b * of_b + of_one;
-        }
     }
 }
 

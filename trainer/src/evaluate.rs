@@ -5,8 +5,8 @@ use crate::data::{DataSet, shape_text};
 use crate::loss::{Loss, LossQuirks, argmax};
 use serde::Serialize;
 use std::num::NonZeroUsize;
-use thumbnet::Model;
 use thumbnet::layer::Shape;
+use thumbnet::{Ensemble, Model};
 
 /// How well a model does on a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,7 +33,40 @@ pub struct Evaluation {
 pub fn evaluate(model: &Model<'_>, images: &DataSet, threads: NonZeroUsize) -> Result<Evaluation, String> {
     check_shape(model, images)?;
     let labels = labels_for(model, images)?;
-    Ok(tally(model, &labels, &logits(model, images, threads)?))
+    let logits = logits(model, images, threads)?;
+    Ok(tally(model.output_len(), loss(model.ends_with_softmax()), &labels, &logits))
+}
+
+/// Runs `ensemble` over `images`, likewise. The loss is that of the averaged outputs.
+///
+/// # Errors
+/// As of [`evaluate`].
+pub fn evaluate_ensemble(
+    ensemble: &Ensemble<'_>,
+    images: &DataSet,
+    threads: NonZeroUsize,
+) -> Result<Evaluation, String> {
+    // All members take and know the same.
+    let first = &ensemble.members()[0];
+    check_shape(first, images)?;
+    let labels = labels_for(first, images)?;
+    let mut outputs = ensemble_outputs(ensemble, images, threads)?;
+    if ensemble.ends_with_softmax() {
+        // The logits of which these would be the probabilities.
+        outputs.iter_mut().for_each(|probability| *probability = probability.max(f32::MIN_POSITIVE).ln());
+    }
+    Ok(tally(ensemble.output_len(), loss(ensemble.ends_with_softmax()), &labels, &outputs))
+}
+
+/// The outputs of `ensemble` for every image, `[N, outputs]`.
+///
+/// # Errors
+/// A message if the images do not fit.
+pub fn ensemble_outputs(ensemble: &Ensemble<'_>, images: &DataSet, threads: NonZeroUsize) -> Result<Vec<f32>, String> {
+    let mut outputs = vec![0.0; images.len() * ensemble.output_len()];
+    let values = images.values_for(ensemble.input());
+    batches::ensemble_batch(ensemble, values.as_input(), &mut outputs, threads).map_err(|e| e.to_string())?;
+    Ok(outputs)
 }
 
 /// Checks that `model` takes examples of the shape of `data`, or as many values if one of them is a plain row of values.
@@ -92,9 +125,12 @@ fn logits(model: &Model<'_>, images: &DataSet, threads: NonZeroUsize) -> Result<
     Ok(outputs)
 }
 
-fn tally(model: &Model<'_>, labels: &[u16], logits: &[f32]) -> Evaluation {
-    let classes = model.output_len();
-    let loss_kind = if model.ends_with_softmax() { Loss::CrossEntropy } else { Loss::SquaredError };
+/// The loss that a model was trained with, by what it ends in.
+fn loss(softmax: bool) -> Loss {
+    if softmax { Loss::CrossEntropy } else { Loss::SquaredError }
+}
+
+fn tally(classes: usize, loss_kind: Loss, labels: &[u16], logits: &[f32]) -> Evaluation {
     let mut confusion = vec![vec![0; classes]; classes];
     let mut loss = 0.0;
     for (outputs, label) in logits.chunks_exact(classes).zip(labels.iter().map(|&label| usize::from(label))) {
@@ -152,7 +188,9 @@ pub fn compare(
     let answers = |logits: &[f32]| logits.chunks_exact(before.output_len()).map(argmax).collect::<Vec<_>>();
     let changed = answers(&old).iter().zip(&answers(&new)).filter(|(old, new)| old != new).count();
     let differences = old.iter().zip(&new).map(|(old, new)| (old - new).abs());
-    let (old, new) = (tally(before, &labels, &old), tally(after, &labels, &new));
+    let tally =
+        |model: &Model<'_>, logits: &[f32]| tally(model.output_len(), loss(model.ends_with_softmax()), &labels, logits);
+    let (old, new) = (tally(before, &old), tally(after, &new));
     Ok(Comparison {
         images: images.len(),
         correct_before: old.correct,

@@ -35,3 +35,4 @@ pub mod schedule;
 pub mod summary;
 pub mod train;
 mod transfer;
+pub mod tune;

@@ -4,6 +4,7 @@ use crate::data::DataSet;
 use crate::elementwise;
 use crate::error::Result;
 use crate::kernels::conv2d::Geometry;
+use crate::layers::avg_pool::AvgPool2d;
 use crate::layers::batch_norm::BatchNorm;
 use crate::layers::conv2d::Conv2d;
 use crate::layers::dense::Dense;
@@ -396,14 +397,41 @@ fn build(
             let mut parameters = Parameters::new(window, usize::from(filters), bias && !batch_norm, init, rng);
             let geometry = Arc::new(Geometry::new(input, &descriptor));
             parameters.prepare_for(Arc::clone(&geometry), !is_image);
-            let mut conv = Conv2d::new(descriptor, geometry);
+            let mut conv = Conv2d::new(core::Layer::Conv2d(descriptor), geometry);
             conv.tanh_scale = tanh_scale;
             (Part { layer: Box::new(conv), parameters: Some(parameters), output }, norm)
+        }
+        recipe::Layer::DepthwiseConv2d { kernel, stride, padding, activation, bias, batch_norm, init } => {
+            let norm = batch_norm.then(|| activation.into());
+            let descriptor = core::DepthwiseConv2d {
+                kernel,
+                stride,
+                padding: pad(padding, Crop::default(), input, kernel, stride)?,
+                activation: if batch_norm { core::Activation::None } else { activation.into() },
+                weights: core::WeightType::F32,
+            };
+            let layer = core::Layer::DepthwiseConv2d(descriptor);
+            let output = layer.output(input)?;
+            let window = usize::from(kernel[0]) * usize::from(kernel[1]);
+            let mut parameters = Parameters::new(window, usize::from(input.channels), bias && !batch_norm, init, rng);
+            let geometry = Arc::new(Geometry::depthwise(input, &descriptor));
+            parameters.prepare_for(Arc::clone(&geometry), !is_image);
+            (Part { layer: Box::new(Conv2d::new(layer, geometry)), parameters: Some(parameters), output }, norm)
         }
         recipe::Layer::MaxPool2d { kernel, stride } => {
             let descriptor = core::MaxPool2d { kernel, stride: stride.unwrap_or(kernel) };
             let output = core::Layer::MaxPool2d(descriptor).output(input)?;
-            (Part { layer: Box::new(MaxPool2d::new(descriptor, input, output)), parameters: None, output }, None)
+            (Part { layer: Box::new(MaxPool2d::new(descriptor, input)), parameters: None, output }, None)
+        }
+        recipe::Layer::AvgPool2d { kernel, stride } => {
+            let descriptor = core::AvgPool2d { kernel, stride: stride.unwrap_or(kernel) };
+            let output = core::Layer::AvgPool2d(descriptor).output(input)?;
+            (Part { layer: Box::new(AvgPool2d::new(descriptor, input)), parameters: None, output }, None)
+        }
+        recipe::Layer::GlobalAvgPool2d => {
+            let descriptor = core::AvgPool2d::global(input).ok_or(core::LayerError::TooLarge)?;
+            let output = core::Layer::AvgPool2d(descriptor).output(input)?;
+            (Part { layer: Box::new(AvgPool2d::new(descriptor, input)), parameters: None, output }, None)
         }
         recipe::Layer::Dropout { rate } => {
             let mut dropout = Dropout::new(rate);

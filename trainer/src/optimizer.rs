@@ -1,7 +1,8 @@
 //! How gradients change parameters.
 
 use crate::elementwise;
-use crate::layers::{Gradients, Parameters};
+use crate::kernels::optimize::{self, Adam, Momentum, Penalty};
+use crate::layers::Parameters;
 use crate::network::{Network, Replica};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -193,86 +194,79 @@ impl Optimizer {
         images: f64,
         rate: f32,
     ) {
-        let mut squares = 0.0;
-        for (index, parameters) in learning.iter_mut() {
+        for (index, _) in learning.iter() {
             add_up(*index, replicas);
-            let gradients = replicas[0].sums_mut(*index);
-            self.regularize(parameters, gradients, images as f32);
-            if self.regularize.clip_norm > 0.0 {
-                squares += square_sum(&gradients.weights) + square_sum(&gradients.bias);
-            }
         }
-        let mut factor = 1.0 / images;
-        let norm = squares.sqrt() * factor;
-        if norm > f64::from(self.regularize.clip_norm) && self.regularize.clip_norm > 0.0 {
-            factor *= f64::from(self.regularize.clip_norm) / norm;
-        }
+        let scale = self.clip(learning, &mut replicas[0], images);
         self.memory.steps += 1;
         for (number, (index, parameters)) in learning.iter_mut().enumerate() {
             let gradients = replicas[0].sums_mut(*index);
-            let decays = parameters.running.is_empty();
+            let is_norm = !parameters.running.is_empty();
             let [weights, bias] = parameters.learned_mut();
-            self.step_tensor(2 * number, weights, &mut gradients.weights, factor as f32, rate, decays);
-            self.step_tensor(2 * number + 1, bias, &mut gradients.bias, factor as f32, rate, false);
+            self.step_tensor(2 * number, weights, &mut gradients.weights, scale, rate, !is_norm);
+            self.step_tensor(2 * number + 1, bias, &mut gradients.bias, scale, rate, false);
             parameters.refresh();
         }
     }
 
-    /// Adds the gradients of the penalties on large weights, as many times as there are images.
-    fn regularize(&self, parameters: &mut Parameters, gradients: &mut Gradients, images: f32) {
-        let Regularize { l1, l2, .. } = self.regularize;
-        if parameters.running.is_empty() && (l1 > 0.0 || l2 > 0.0) {
-            let [weights, _] = parameters.learned_mut();
-            elementwise::add_penalties(&mut gradients.weights, weights, l1 * images, l2 * images);
+    /// The factor that makes means of gradients summed over so many images, and limits their norm.
+    fn clip(&self, learning: &[(usize, &mut Parameters)], replica: &mut Replica, images: f64) -> f32 {
+        let (limit, scale) = (f64::from(self.regularize.clip_norm), 1.0 / images);
+        if limit == 0.0 {
+            return scale as f32;
         }
+        let squares = |index: usize| {
+            let gradients = replica.sums_mut(index);
+            optimize::sum_of_squares(&gradients.weights) + optimize::sum_of_squares(&gradients.bias)
+        };
+        let norm = learning.iter().map(|(index, _)| *index).map(squares).sum::<f64>().sqrt() * scale;
+        (scale * (limit / norm).min(1.0)) as f32
     }
 
-    /// One step of tensor number `tensor`, along `factor` times `gradient`, which is cleared.
+    /// One step of tensor number `tensor`, along `scale` times `gradient`, which is cleared. Penalties on large values are for
+    /// weights only.
     fn step_tensor(
         &mut self,
         tensor: usize,
         values: &mut [f32],
         gradient: &mut [f32],
-        factor: f32,
+        scale: f32,
         rate: f32,
-        decays: bool,
+        are_weights: bool,
     ) {
-        let memories = self.rule.memories();
-        for moments in &mut self.memory.moments[..memories] {
+        for moments in &mut self.memory.moments[..self.rule.memories()] {
             if moments.len() <= tensor {
                 moments.push(vec![0.0; values.len()]);
             }
         }
-        let steps = self.memory.steps as f64;
+        let mut penalty = Penalty::none(scale);
+        if are_weights {
+            (penalty.l1, penalty.l2) = (self.regularize.l1, self.regularize.l2);
+        }
         let [first, second] = &mut self.memory.moments;
-        let empty: &mut [f32] = &mut [];
-        let first: &mut [f32] = if memories > 0 { &mut first[tensor] } else { empty };
         match self.rule {
-            Rule::Sgd { momentum: 0.0, .. } => elementwise::descend(values, gradient, rate * factor),
+            Rule::Sgd { momentum: 0.0, .. } => optimize::descend(rate, penalty, values, gradient),
             Rule::Sgd { momentum, nesterov } => {
-                in_pieces(values, gradient, first, None, |values, gradient, velocity, _| {
-                    elementwise::descend_with_momentum(values, gradient, velocity, factor, rate, momentum, nesterov);
-                })
+                let step = Momentum { rate, momentum, nesterov };
+                in_pieces(values, gradient, &mut first[tensor], None, |values, gradient, velocity, _| {
+                    optimize::momentum(step, penalty, values, gradient, velocity);
+                });
             }
             Rule::Adam { beta1, beta2, epsilon } | Rule::AdamW { beta1, beta2, epsilon, .. } => {
-                let decay = match self.rule {
-                    Rule::AdamW { weight_decay, .. } if decays => rate * weight_decay,
-                    _ => 0.0,
-                };
-                // Both means start at zero: the corrections make up for that.
-                let correction = |beta: f32| 1.0 - f64::from(beta).powf(steps);
-                let root = correction(beta2).sqrt();
-                let step = elementwise::AdamStep {
-                    factor,
-                    rate: (f64::from(rate) * root / correction(beta1)) as f32,
-                    beta1,
-                    beta2,
-                    epsilon: (f64::from(epsilon) * root) as f32,
-                    kept: 1.0 - decay,
-                };
-                in_pieces(values, gradient, first, Some(&mut second[tensor]), |values, gradient, mean, square| {
-                    elementwise::descend_with_adam(values, gradient, mean, square, step);
-                });
+                if let (Rule::AdamW { weight_decay, .. }, true) = (self.rule, are_weights) {
+                    penalty.decay = rate * weight_decay;
+                }
+                let betas = [beta1, beta2].map(f64::from);
+                let step = Adam::new(self.memory.steps, f64::from(rate), betas, f64::from(epsilon));
+                in_pieces(
+                    values,
+                    gradient,
+                    &mut first[tensor],
+                    Some(&mut second[tensor]),
+                    |values, gradient, mean, square| {
+                        optimize::adam(step, penalty, values, gradient, mean, square);
+                    },
+                );
             }
         }
     }
@@ -327,10 +321,6 @@ fn keep_statistics(parameters: &mut Parameters, index: usize, replicas: &mut [Re
     }
 }
 
-fn square_sum(values: &[f32]) -> f64 {
-    values.iter().map(|&value| f64::from(value) * f64::from(value)).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,10 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn penalties_are_added_and_senseless_values_named() {
-        let mut gradient = [1.0, 1.0, 1.0];
-        elementwise::add_penalties(&mut gradient, &[2.0, -2.0, 0.0], 0.1, 0.5);
-        assert_close(&gradient, &[2.1, -0.1, 1.0]);
+    fn senseless_values_are_named() {
         assert!(Rule::Sgd { momentum: 1.0, nesterov: false }.problem().unwrap().contains("momentum"));
         let adam = Rule::Adam { beta1: 0.9, beta2: -0.1, epsilon: 1e-8 };
         assert!(adam.problem().unwrap().contains("beta2"));

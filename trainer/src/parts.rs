@@ -90,7 +90,7 @@ pub(crate) fn with_weights(mut layer: Layer, weights: WeightType) -> Layer {
         Layer::Dense(dense) => dense.weights = weights,
         Layer::Conv2d(conv) => conv.weights = weights,
         Layer::DepthwiseConv2d(conv) => conv.weights = weights,
-        Layer::MaxPool2d(_) | Layer::Softmax | Layer::Quantize(_) => {}
+        Layer::MaxPool2d(_) | Layer::AvgPool2d(_) | Layer::Softmax | Layer::Quantize(_) => {}
     }
     layer
 }

@@ -2,6 +2,7 @@
 
 use crate::evaluate::Evaluation;
 use crate::train::Epoch;
+use crate::tune::{Axis, Outcome};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -12,16 +13,13 @@ const TRAIN: RGBColor = RGBColor(31, 119, 180);
 const VALIDATION: RGBColor = RGBColor(44, 140, 70);
 const TEST: RGBColor = RGBColor(214, 96, 39);
 
-/// The course of a training: loss on the left (where the recipe logs one), accuracy on the right.
+/// The course of a training: loss on the left (where the recipe logs one), accuracy on the right. `title` may be empty.
 pub fn training(title: &str, history: &[Epoch]) -> String {
     let mut svg = String::new();
     draw(&mut svg, (960, 400), |area| {
         let charts = charts(history);
         let parts = area.split_evenly((1, charts.len().max(1)));
-        charts
-            .iter()
-            .zip(&parts)
-            .try_for_each(|(chart, part)| curves(part, &format!("{title}: {}", chart.title), chart))
+        charts.iter().zip(&parts).try_for_each(|(chart, part)| curves(part, &caption(title, chart.title), chart))
     });
     svg
 }
@@ -34,6 +32,10 @@ pub fn course(history: &[Epoch]) -> Vec<String> {
         svg
     };
     charts(history).iter().map(picture).collect()
+}
+
+fn caption(title: &str, what: &str) -> String {
+    if title.is_empty() { what.to_owned() } else { format!("{title}: {what}") }
 }
 
 /// A number that an epoch may have.
@@ -75,6 +77,53 @@ fn charts(history: &[Epoch]) -> Vec<Chart> {
         chart("accuracy, %", accuracies, SeriesLabelPosition::LowerRight),
     ];
     charts.into_iter().filter(|chart| !chart.lines.is_empty()).collect()
+}
+
+/// The outcomes of a search: one picture for each axis, with its values from left to right and the accuracies above them.
+pub fn trials(title: &str, axes: &[Axis], outcomes: &[Outcome]) -> String {
+    let mut svg = String::new();
+    let columns = axes.len().clamp(1, 3);
+    let rows = axes.len().div_ceil(columns).max(1);
+    draw(&mut svg, (420 * columns as u32, 360 * rows as u32), |area| {
+        for (number, (axis, area)) in axes.iter().zip(area.split_evenly((rows, columns))).enumerate() {
+            trials_along(&area, &caption(title, &axis.key), number, outcomes)?;
+        }
+        Ok(())
+    });
+    svg
+}
+
+/// The accuracies over the values of axis number `number`: numbers in their order, by ratio if all are positive.
+fn trials_along(
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    title: &str,
+    number: usize,
+    outcomes: &[Outcome],
+) -> Plotted {
+    let mut names: Vec<&str> = outcomes.iter().map(|outcome| outcome.trial[number].as_str()).collect();
+    let as_number = |name: &&str| name.parse::<f64>().unwrap_or(f64::NAN);
+    names.sort_by(|a, b| as_number(a).total_cmp(&as_number(b)).then(a.cmp(b)));
+    names.dedup();
+    let best = outcomes.iter().map(|outcome| outcome.accuracy).fold(0.0, f64::max);
+    // What went wrong altogether would press the others together.
+    let shown = || outcomes.iter().filter(|outcome| outcome.accuracy >= best - 0.2);
+    let worst = shown().map(|outcome| outcome.accuracy).fold(best, f64::min);
+    let margin = (0.05 * (best - worst)).max(1e-3);
+    let range = 100.0 * (worst - margin)..100.0 * (best + margin);
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, (FONT, 18))
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(50)
+        .build_cartesian_2d(-0.5..names.len() as f64 - 0.5, range)?;
+    let name = |place: &f64| match names.get(place.round() as usize) {
+        Some(name) if (place - place.round()).abs() < 1e-6 && *place > -0.1 => name.chars().take(8).collect(),
+        _ => String::new(),
+    };
+    chart.configure_mesh().x_labels(names.len().min(12)).x_label_formatter(&name).y_desc("validation, %").draw()?;
+    let place = |outcome: &Outcome| names.iter().position(|name| *name == outcome.trial[number]).unwrap_or(0) as f64;
+    chart.draw_series(shown().map(|o| Circle::new((place(o), 100.0 * o.accuracy), 4, VALIDATION.mix(0.6).filled())))?;
+    Ok(())
 }
 
 /// The confusion matrix: a row per label, a column per answer.

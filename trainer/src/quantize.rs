@@ -52,7 +52,7 @@ pub fn calibrate(model: &Model<'_>, images: &DataSet) -> Result<Steps, String> {
         input = match layer.activation() {
             // Their range is known.
             Activation::Tanh | Activation::Sigmoid => 1.0 / LARGEST,
-            Activation::None | Activation::Relu => {
+            Activation::None | Activation::Relu | Activation::Relu6 | Activation::LeakyRelu(_) => {
                 let head = parts.head(index + 1).encode(&[]).expect("layers of a loaded model");
                 let head = Model::load(&head).expect("an encoded model loads");
                 let largest = largest_output(&head, &sample)

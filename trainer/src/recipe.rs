@@ -8,7 +8,7 @@ use crate::random::RandomState;
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use thumbnet::layer::Packing;
+use thumbnet::layer::{Packing, Slope};
 
 /// The recipe that `thumbnet train` takes when none is named.
 pub const DEFAULT: &str = "digits";
@@ -231,6 +231,28 @@ pub enum Layer {
         /// How the weights start.
         init: Init,
     },
+    /// 2-D convolution of every channel by itself.
+    DepthwiseConv2d {
+        /// Height and width of the window.
+        kernel: [u8; 2],
+        /// Vertical and horizontal step.
+        #[serde(default = "unit")]
+        stride: [u8; 2],
+        /// What lies around the image.
+        #[serde(default)]
+        padding: Padding,
+        /// Applied to the sums.
+        #[serde(default)]
+        activation: Activation,
+        /// Whether there are biases; they start at zero.
+        #[serde(default = "yes")]
+        bias: bool,
+        /// Whether the sums are normalised before the activation; there are no other biases then.
+        #[serde(default)]
+        batch_norm: bool,
+        /// How the weights start.
+        init: Init,
+    },
     /// 2-D max pooling without padding.
     MaxPool2d {
         /// Height and width of the window.
@@ -238,6 +260,15 @@ pub enum Layer {
         /// Vertical and horizontal step; the window's size if not given.
         stride: Option<[u8; 2]>,
     },
+    /// 2-D average pooling without padding.
+    AvgPool2d {
+        /// Height and width of the window.
+        kernel: [u8; 2],
+        /// Vertical and horizontal step; the window's size if not given.
+        stride: Option<[u8; 2]>,
+    },
+    /// The mean of every channel.
+    GlobalAvgPool2d,
     /// Sets values to zero at random during training.
     Dropout {
         /// The probability of being dropped, at least 0 and less than 1.
@@ -246,7 +277,7 @@ pub enum Layer {
 }
 
 /// The function that a layer applies to its sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
     /// The sum itself.
@@ -258,6 +289,10 @@ pub enum Activation {
     Tanh,
     /// `1 / (1 + exp(-x))`.
     Sigmoid,
+    /// `min(max(0, x), 6)`.
+    Relu6,
+    /// `x` where it is positive, otherwise so many times `x`: between 2^-16 and 1, rounded to what the format has.
+    LeakyRelu(f32),
 }
 
 /// What lies around the image of a convolution.
@@ -279,6 +314,8 @@ impl From<Activation> for thumbnet::layer::Activation {
             Activation::Relu => Self::Relu,
             Activation::Tanh => Self::Tanh,
             Activation::Sigmoid => Self::Sigmoid,
+            Activation::Relu6 => Self::Relu6,
+            Activation::LeakyRelu(slope) => Self::LeakyRelu(Slope::new(slope).expect("a slope of a checked recipe")),
         }
     }
 }
@@ -448,6 +485,13 @@ impl Recipe {
         self.check_training()?;
         for layer in &self.layers {
             match layer {
+                Layer::Dense { activation: Activation::LeakyRelu(slope), .. }
+                | Layer::Conv2d { activation: Activation::LeakyRelu(slope), .. }
+                | Layer::DepthwiseConv2d { activation: Activation::LeakyRelu(slope), .. }
+                    if Slope::new(*slope).is_none() =>
+                {
+                    return Err(self.error(format!("leaky-relu = {slope} must lie between 2^-16 and 1")));
+                }
                 Layer::Dropout { rate } if !(0.0..1.0).contains(rate) => {
                     return Err(self.error(format!("rate = {rate} of dropout must be at least 0 and less than 1")));
                 }
@@ -492,15 +536,18 @@ impl Recipe {
     }
 
     fn has_batch_norm(&self) -> bool {
-        let normalised = |layer: &Layer| {
-            matches!(layer, Layer::Dense { batch_norm: true, .. } | Layer::Conv2d { batch_norm: true, .. })
+        let normalised = |layer: &Layer| match layer {
+            Layer::Dense { batch_norm, .. }
+            | Layer::Conv2d { batch_norm, .. }
+            | Layer::DepthwiseConv2d { batch_norm, .. } => *batch_norm,
+            _ => false,
         };
         self.layers.iter().any(normalised)
     }
 
     fn check_update_per_image(&self) -> Result<()> {
         let dense = |layer: &&Layer| matches!(layer, Layer::Dense { .. });
-        let other = self.layers.iter().any(|layer| matches!(layer, Layer::Conv2d { .. } | Layer::MaxPool2d { .. }));
+        let other = self.layers.iter().any(|layer| !matches!(layer, Layer::Dense { .. } | Layer::Dropout { .. }));
         if other || self.layers.iter().filter(dense).count() != 2 {
             return Err(self.error("update_per_image is worked out for two dense layers (and dropout) only"));
         }

@@ -1,7 +1,7 @@
 //! What a model consists of and what it costs, layer by layer.
 
 use serde::Serialize;
-use thumbnet::layer::{Activation, Layer, Packing, Padding, Shape, WeightType};
+use thumbnet::layer::{Activation, AvgPool2d, Layer, MaxPool2d, Packing, Padding, Shape, WeightType};
 use thumbnet::{LayerInfo, Model};
 
 /// What a model consists of.
@@ -91,6 +91,8 @@ impl Row {
                 Activation::Relu => "relu".to_owned(),
                 Activation::Tanh => "tanh".to_owned(),
                 Activation::Sigmoid => "sigmoid".to_owned(),
+                Activation::Relu6 => "relu6".to_owned(),
+                Activation::LeakyRelu(slope) => format!("leaky_relu {}", slope.value()),
             },
             weights: info.layer.weight_type().map_or("", weight_type_name),
             packed_for: info.layer.weight_type().and_then(packed_for),
@@ -133,8 +135,8 @@ fn details(layer: &Layer) -> String {
             window(conv.kernel, conv.stride, conv.padding)
                 + &unless(conv.pool == [1, 1], format!(" pool {}", by(conv.pool)))
         }
-        Layer::MaxPool2d(pool) => {
-            by(pool.kernel) + &unless(pool.stride == pool.kernel, format!(" stride {}", by(pool.stride)))
+        Layer::MaxPool2d(MaxPool2d { kernel, stride }) | Layer::AvgPool2d(AvgPool2d { kernel, stride }) => {
+            by(*kernel) + &unless(stride == kernel, format!(" stride {}", by(*stride)))
         }
         Layer::DepthwiseConv2d(conv) => window(conv.kernel, conv.stride, conv.padding),
         Layer::Dense(_) | Layer::Softmax | Layer::Quantize(_) => String::new(),

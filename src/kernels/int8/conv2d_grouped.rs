@@ -199,23 +199,19 @@ struct Columns<V: Int8Vector, const COLUMNS: usize> {
     first: usize,
     outputs: usize,
     weights: [Column; COLUMNS],
-    scaling: [Scaling<V>; COLUMNS],
+    scaling: Scaling<V, COLUMNS>,
 }
 
 impl<V: Int8Vector, const COLUMNS: usize> Columns<V, COLUMNS> {
     #[inline(always)]
     fn new(token: V::Token, kernel: &ConvKernel<'_>, first: usize) -> Self {
         let [kh, _] = kernel.geometry.kernel();
-        let mut scaling = [Scaling::new(token, *kernel.epilogue, kernel.tensor, first); COLUMNS];
-        for (column, scaling) in scaling.iter_mut().enumerate().skip(1) {
-            *scaling = Scaling::new(token, *kernel.epilogue, kernel.tensor, first + column * V::LANES);
-        }
         Self {
             token,
             first,
             outputs: kernel.tensor.outputs(),
             weights: columns::<V, COLUMNS>(kh as usize * kernel.groups(), first),
-            scaling,
+            scaling: Scaling::new(token, *kernel.epilogue, kernel.tensor, first),
         }
     }
 
@@ -250,10 +246,7 @@ impl<V: Int8Vector, const COLUMNS: usize> Columns<V, COLUMNS> {
     /// Stores the sums of the output that begins at `position`.
     #[inline(always)]
     fn store(&self, sums: [V; COLUMNS], position: usize, out: &mut Target<'_>) {
-        for (column, (sums, scaling)) in sums.iter().zip(&self.scaling).enumerate() {
-            let first = self.first + column * V::LANES;
-            let width = V::LANES.min(self.outputs.saturating_sub(first));
-            scaling.store(*sums, out.part(position + first, width));
-        }
+        let width = (COLUMNS * V::LANES).min(self.outputs.saturating_sub(self.first));
+        self.scaling.store(sums, out.part(position + self.first, width));
     }
 }

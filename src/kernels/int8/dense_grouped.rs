@@ -38,8 +38,13 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     #[inline(always)]
     fn new(x: &'a [i8], weights: &'a [Group]) -> Self {
-        let mut rest = [0; 4];
-        rest.iter_mut().zip(x.as_chunks::<4>().1).for_each(|(to, x)| *to = *x);
+        // (A loop would become a call of `memcpy`, before which all vectors are saved.)
+        let rest = match *x.as_chunks::<4>().1 {
+            [a] => [a, 0, 0, 0],
+            [a, b] => [a, b, 0, 0],
+            [a, b, c] => [a, b, c, 0],
+            _ => [0; 4],
+        };
         Self { x, rest, weights }
     }
 
@@ -90,30 +95,14 @@ impl Int8Kernel for RowKernel<'_> {
         token: V::Token,
     ) {
         let row = Row::new(self.x, self.tensor.grouped_weights());
-        let start = V::splat(token, 0).sub(V::splat(token, V::excess_of_inputs(token, self.x)));
+        let start = V::splat(token, 0).sub(V::excess_of_inputs(token, self.x));
         let mut first = 0;
         while first < self.tensor.outputs() {
             let sums = row.sums::<V, SINGLE, CHAINS>(token, start, first);
-            store(token, self.epilogue, self.tensor, first, sums, &mut self.out);
+            let scaling = Scaling::<V, SINGLE>::new(token, *self.epilogue, self.tensor, first);
+            scaling.store(sums, self.out.part(first, SINGLE * V::LANES));
             first += SINGLE * V::LANES;
         }
-    }
-}
-
-/// Writes what becomes of the sums from output `first` on to the row `out`, as many as there are outputs.
-#[inline(always)]
-fn store<V: Int8Vector, const COLUMNS: usize>(
-    token: V::Token,
-    epilogue: &Epilogue,
-    tensor: &Int8Tensor<'_>,
-    first: usize,
-    sums: [V; COLUMNS],
-    out: &mut Target<'_>,
-) {
-    for (column, sums) in sums.iter().enumerate() {
-        let first = first + column * V::LANES;
-        let scaling = Scaling::new(token, *epilogue, tensor, first);
-        scaling.store(*sums, out.part(first, V::LANES));
     }
 }
 
@@ -172,7 +161,7 @@ impl RowsKernel<'_> {
         let mut tile = RowsTile::<V, ROWS> { token, first_row, rest: [[0; 4]; ROWS], starts: [zero; ROWS] };
         for (index, (rest, start)) in tile.rest.iter_mut().zip(&mut tile.starts).enumerate() {
             *rest = Row::new(row(index), &[]).rest;
-            *start = zero.sub(V::splat(token, V::excess_of_inputs(token, row(index))));
+            *start = zero.sub(V::excess_of_inputs(token, row(index)));
         }
         let mut first = 0;
         while first + COLUMNS * V::LANES <= outputs.next_multiple_of(GROUPED_PANEL) {
@@ -228,15 +217,10 @@ impl<V: Int8Vector, const ROWS: usize> RowsTile<V, ROWS> {
                 sums = more;
             }
         }
-        for column in 0..COLUMNS {
-            let first = first + column * V::LANES;
-            let width = V::LANES.min(outputs.saturating_sub(first));
-            let scaling = Scaling::<V>::new(self.token, *layer.epilogue, layer.tensor, first);
-            for (row, sums) in sums.iter().enumerate() {
-                if let Some(sum) = sums.get(column) {
-                    scaling.store(*sum, layer.out.part((self.first_row + row) * outputs + first, width));
-                }
-            }
+        let width = (COLUMNS * V::LANES).min(outputs.saturating_sub(first));
+        let scaling = Scaling::<V, COLUMNS>::new(self.token, *layer.epilogue, layer.tensor, first);
+        for (row, sums) in sums.iter().enumerate() {
+            scaling.store(*sums, layer.out.part((self.first_row + row) * outputs + first, width));
         }
     }
 }

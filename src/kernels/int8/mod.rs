@@ -24,7 +24,7 @@ mod plain;
 #[cfg(not(target_os = "none"))]
 mod quantize_vectors;
 #[cfg(not(target_os = "none"))]
-mod scaling;
+pub(crate) mod scaling;
 #[cfg(not(target_os = "none"))]
 #[allow(unsafe_code)] // declares unsafe methods; only the backends implement and call them
 pub(crate) mod vector;

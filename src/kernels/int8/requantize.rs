@@ -3,18 +3,19 @@
 //! Products of 16-bit numbers are all it needs, so a Cortex-M0, which has no longer ones, computes the same.
 
 use super::tensor::Int8Tensor;
+use crate::layer::Slope;
 use bytemuck::{Pod, Zeroable};
 
 /// What scales the sums of one output, in the four bytes that the tensor has for it.
 ///
-/// For int8 outputs `multiplier + (shift << 16)`: a sum stands for `sum * multiplier / 2^(21 + shift)` steps. For f32
-/// outputs the bits of the value of one step of the sum.
+/// For int8 outputs `multiplier + (shift << 16)`: a sum stands for `sum * multiplier / 2^(21 + shift)` steps. Behind a ReLU6 the
+/// top byte says by how many steps 6 is less than 127. For f32 outputs the bits of the value of one step of the sum.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(transparent)]
 pub(crate) struct Parameter(u32);
 
 /// The fraction of a product of a sum, cut to sixteen bits, and a multiplier.
-pub(super) const FRACTION: u32 = 21;
+pub(crate) const FRACTION: u32 = 21;
 /// The fraction of what the activations' table is read with.
 pub(super) const TABLE_FRACTION: u32 = FRACTION - 8;
 
@@ -36,6 +37,25 @@ impl Parameter {
             shift += 1;
         }
         Some(Self((scale + 0.5) as u32 | shift << 16))
+    }
+
+    /// With outputs of at most `ceiling` steps.
+    pub(crate) const fn bounded(self, ceiling: u8) -> Self {
+        Self(self.0 | (127 - ceiling as u32) << 24)
+    }
+
+    /// Whether outputs may be bounded to less than 127 steps. (It is always so for f32 outputs, but where steps are so small that no
+    /// sum comes near to a bound.)
+    pub(crate) const fn is_bounded(self) -> bool {
+        self.0 >> 24 != 0
+    }
+
+    /// What scales sums below 0 that are multiplied by `slope`.
+    fn times(self, slope: Slope) -> Self {
+        let (multiplier, shift) = slope.parts();
+        let multiplier = ((self.0 & 0x7fff) * u32::from(multiplier) + (1 << 7)) >> 8;
+        let shift = ((self.0 >> 16 & 31) + u32::from(shift)).min(31);
+        Self(multiplier | shift << 16)
     }
 
     /// The largest ratio of a step of the sums to a step of the outputs.
@@ -81,9 +101,12 @@ impl Parameter {
 /// The value of one step of the int8 outputs that tanh and sigmoid would have if they were not: their table's 256 steps.
 pub(crate) const TABLE_STEP: f32 = 1.0 / 16.0;
 
-/// A function that is looked up: from steps of 2^-12 to steps of 2^-15.
-pub(crate) struct Lookup {
-    function: fn(i32) -> i32,
+/// An activation that is more than a floor, as functions so that a program without it need not be linked with it.
+pub(crate) struct Curve {
+    /// The int8 output of a sum; the last argument is [`Epilogue::argument`].
+    int8: fn(Parameter, i32, i32) -> i32,
+    /// Its f32 output.
+    f32: fn(Parameter, i32, i32) -> f32,
     /// Its name, and what it is made of, for vectors.
     #[cfg(not(target_os = "none"))]
     pub(super) name: Function,
@@ -91,38 +114,82 @@ pub(crate) struct Lookup {
     pub(super) tanh: fn(i32) -> i32,
 }
 
-/// What can be looked up.
+/// What a [`Curve`] can be.
 #[cfg(not(target_os = "none"))]
 #[derive(Clone, Copy)]
 pub(super) enum Function {
     Tanh,
     Sigmoid,
+    Relu6,
+    LeakyRelu,
 }
 
-impl Lookup {
+impl Curve {
     pub(crate) const TANH: &Self = &Self {
-        function: tanh,
+        int8: |scale, sum, _| table_int8(tanh(scale.table_steps(sum))),
+        f32: |scale, sum, _| tanh(scale.table_steps(sum)) as f32 * TABLE_UNIT,
         #[cfg(not(target_os = "none"))]
         name: Function::Tanh,
         #[cfg(not(target_os = "none"))]
         tanh,
     };
     pub(crate) const SIGMOID: &Self = &Self {
-        function: sigmoid,
+        int8: |scale, sum, _| table_int8(sigmoid(scale.table_steps(sum))),
+        f32: |scale, sum, _| sigmoid(scale.table_steps(sum)) as f32 * TABLE_UNIT,
         #[cfg(not(target_os = "none"))]
         name: Function::Sigmoid,
         #[cfg(not(target_os = "none"))]
         tanh,
     };
+    /// A ReLU6 of f32 outputs, or with a step so large that 127 of them are more than 6; otherwise a floor is all it needs.
+    pub(crate) const RELU6: &Self = &Self {
+        int8: |scale, sum, _| scale.steps(sum).max(0).min(127 - (scale.0 >> 24 & 127) as i32),
+        f32: |scale, sum, _| if sum < 0 { 0.0 } else { at_most_6(scale.value(sum)) },
+        #[cfg(not(target_os = "none"))]
+        name: Function::Relu6,
+        #[cfg(not(target_os = "none"))]
+        tanh: |steps| steps,
+    };
+    pub(crate) const LEAKY_RELU: &Self = &Self {
+        int8: |scale, sum, slope| {
+            let scale = if sum < 0 { scale.times(slope_of(slope)) } else { scale };
+            scale.steps(sum).clamp(-127, 127)
+        },
+        f32: |scale, sum, slope| leaky(scale.value(sum), slope_of(slope).value()),
+        #[cfg(not(target_os = "none"))]
+        name: Function::LeakyRelu,
+        #[cfg(not(target_os = "none"))]
+        tanh: |steps| steps,
+    };
+}
+
+/// (Not `f32::min`, which is a function of its own where the processor has no such instruction.)
+pub(super) fn at_most_6(value: f32) -> f32 {
+    if value > 6.0 { 6.0 } else { value }
+}
+
+pub(super) fn leaky(value: f32, slope: f32) -> f32 {
+    if value < 0.0 { value * slope } else { value }
+}
+
+/// What is looked up, in steps of 1/127.
+fn table_int8(value: i32) -> i32 {
+    (value * 127 + (1 << 14)) >> 15
 }
 
 /// What becomes of a sum: the activation.
 #[derive(Clone, Copy)]
 pub(crate) struct Epilogue {
-    /// The least output, in steps: 0 for a ReLU.
-    pub(crate) floor: i32,
-    /// In place of that, tanh or sigmoid.
-    pub(crate) lookup: Option<&'static Lookup>,
+    /// The function, if it is more than a floor.
+    pub(crate) curve: Option<&'static Curve>,
+    /// What it takes besides a sum. The floor: the least output in steps, 0 for a ReLU. A leaky ReLU: the bits of its slope. (One
+    /// number for both, since it is passed on where every byte of code counts.)
+    pub(crate) argument: i32,
+}
+
+/// The slope that is the argument of a leaky ReLU.
+pub(super) const fn slope_of(argument: i32) -> Slope {
+    Slope::from_bits(argument as u16)
 }
 
 /// Where outputs go.
@@ -154,19 +221,19 @@ impl Epilogue {
         let bias = tensor.bias().get(first..).unwrap_or_default();
         let parameters = tensor.parameters().get(first..).unwrap_or_default();
         let sums = sums.iter().zip(bias).map(|(sum, bias)| sum.wrapping_add(*bias)).zip(parameters);
-        let floor = self.floor;
-        match (out, self.lookup) {
+        let argument = self.argument;
+        match (out, self.curve) {
             (Target::Int8(out), None) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
-                *to = scale.steps(sum).max(floor).min(127) as i8;
+                *to = scale.steps(sum).max(argument).min(127) as i8;
             }),
-            (Target::Int8(out), Some(lookup)) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
-                *to = (((lookup.function)(scale.table_steps(sum)) * 127 + (1 << 14)) >> 15) as i8;
+            (Target::Int8(out), Some(curve)) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
+                *to = (curve.int8)(*scale, sum, argument) as i8;
             }),
             (Target::F32(out), None) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
-                *to = if floor == 0 && sum < 0 { 0.0 } else { scale.value(sum) };
+                *to = if argument == 0 && sum < 0 { 0.0 } else { scale.value(sum) };
             }),
-            (Target::F32(out), Some(lookup)) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
-                *to = (lookup.function)(scale.table_steps(sum)) as f32 * TABLE_UNIT;
+            (Target::F32(out), Some(curve)) => out.iter_mut().zip(sums).for_each(|(to, (sum, scale))| {
+                *to = (curve.f32)(*scale, sum, argument);
             }),
         }
     }

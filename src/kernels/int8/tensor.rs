@@ -81,6 +81,7 @@ pub struct Int8Tensor<'a> {
 impl<'a> Int8Tensor<'a> {
     /// A view of `tensor`, as [`pack`] wrote it; `None` if its length is not that of such a tensor, or if it does not start
     /// at a multiple of four bytes.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub(crate) fn new(tensor: &'a [u8], sums: Sums, packing: Packing) -> Option<Self> {
         let [bias, parameters, len] = sums.layout(packing)?.map(|offset| offset as usize);
         if tensor.len() != len {
@@ -134,6 +135,11 @@ impl<'a> Int8Tensor<'a> {
     /// What scales the sums of each output, as `docs/format.md` describes it.
     pub fn scales(&self) -> impl Iterator<Item = u32> + 'a {
         self.parameters.iter().map(|parameter| parameter.word())
+    }
+
+    /// Whether a ReLU6 has to bound the outputs: where int8 ones would end at 127 anyway, it need not.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.parameters.iter().any(|parameter| parameter.is_bounded())
     }
 
     pub(crate) const fn parameters(&self) -> &'a [Parameter] {
@@ -199,14 +205,17 @@ pub(crate) struct Scales {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Output {
     F32,
-    /// Integers, one step of which should have this value.
-    Int8(f32),
+    /// Integers, one step of which should have this value, for outputs of at most `largest`.
+    Int8 {
+        step: f32,
+        largest: f32,
+    },
     /// Integers that tanh or sigmoid are looked up for.
     Lookup,
 }
 
 impl Scales {
-    /// The value of one step of an output's sums. `None` if a number is not finite.
+    /// The value of one step of an output's sums; 0 if these are always 0. `None` if a number is not finite.
     ///
     /// The largest weight is 127 steps; only weights that are tiny beside the bias are fewer, which has to fit into the sum.
     fn sum_scale(&self, column: &Column<'_>) -> Option<f64> {
@@ -217,9 +226,15 @@ impl Scales {
         let largest = column.weights().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
         let weight = largest / LARGEST_WEIGHT;
         let scale = (f64::from(weight) * f64::from(self.input)).max(bias.abs() / LARGEST_BIAS);
-        // Without weights and bias any will do.
-        let scale = if scale > 0.0 { scale } else { f64::from(self.input) };
-        (finite && scale.is_finite() && scale > 0.0).then_some(scale)
+        (finite && scale.is_finite()).then_some(scale)
+    }
+
+    /// The most steps of the value `step` that an output may have: 127, or fewer if those are more than the largest output. `None` if
+    /// that is less than half a step.
+    fn ceiling(&self, step: f32) -> Option<u8> {
+        let Output::Int8 { largest, .. } = self.output else { return Some(127) };
+        let ceiling = nearest(largest / step).min(127) as u8;
+        (ceiling > 0).then_some(ceiling)
     }
 
     /// What the sums are scaled to, and the value of one step of the outputs that they make. `coarsest` is the value of the
@@ -228,11 +243,11 @@ impl Scales {
         Some(match self.output {
             Output::F32 => (None, 1.0),
             Output::Lookup => (Some(TABLE_STEP), 1.0 / 127.0),
-            Output::Int8(wanted) if wanted.is_finite() && wanted > 0.0 => {
+            Output::Int8 { step: wanted, .. } if wanted.is_finite() && wanted > 0.0 => {
                 let step = wanted.max((coarsest / Parameter::LARGEST_RATIO) as f32);
                 (Some(step), step)
             }
-            Output::Int8(_) => return None,
+            Output::Int8 { .. } => return None,
         })
     }
 }
@@ -262,13 +277,20 @@ pub(crate) fn pack(
         coarsest = coarsest.max(scales.sum_scale(&column)?);
     }
     let (step, made) = scales.output_step(coarsest)?;
+    let ceiling = scales.ceiling(made)?;
     for (output, column) in columns().enumerate() {
-        let scale = scales.sum_scale(&column)?;
+        // An output that is always 0 must not make the others coarse: any scale will do for it.
+        let scale = match scales.sum_scale(&column)? {
+            0.0 if coarsest > 0.0 => coarsest,
+            0.0 => f64::from(made) / 128.0,
+            scale => scale,
+        };
         let reach = column.pack(&sums, packing, (scale / f64::from(scales.input)) as f32, tensor)?;
         let bias = nearest_i64(f64::from(column.bias.unwrap_or(0.0)) / scale);
         i32::try_from(bias.checked_abs()?.checked_add(reach)?).ok()?;
         word(tensor, bias_at, output)?.copy_from_slice(&(bias as i32).to_le_bytes());
-        word(tensor, parameters_at, output)?.copy_from_slice(&Parameter::new(scale, step)?.to_le_bytes());
+        word(tensor, parameters_at, output)?
+            .copy_from_slice(&Parameter::new(scale, step)?.bounded(ceiling).to_le_bytes());
     }
     Some(made)
 }

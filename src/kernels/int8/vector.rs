@@ -1,6 +1,10 @@
 //! The trait that every backend implements for the int8 kernels, and over which they are written once.
 
+use super::scaling::steps;
 use super::tensor::Group;
+
+/// How many values [`Int8Vector::quantize_block`] takes: their bytes fill the largest register.
+pub(crate) const BLOCK: usize = 64;
 
 /// A register of 32-bit integers, and the few operations that the kernels need. Arithmetic wraps around.
 ///
@@ -33,6 +37,14 @@ pub(crate) trait Int8Vector: Copy {
     /// -127..=127; 0 for NaN and for lanes without a value.
     fn load_nearest(token: Self::Token, from: &[f32], factor: f32) -> Self;
 
+    /// [`load_nearest`](Self::load_nearest) of a block of values, stored to `to`.
+    #[inline(always)]
+    fn quantize_block(token: Self::Token, from: &[f32; BLOCK], factor: f32, to: &mut [i8; BLOCK]) {
+        for (from, to) in from.chunks(Self::LANES).zip(to.chunks_mut(Self::LANES)) {
+            Self::load_nearest(token, from, factor).store_int8(to);
+        }
+    }
+
     /// The weights of the lanes from `lane` on of the group at `from`.
     ///
     /// # Safety
@@ -49,11 +61,11 @@ pub(crate) trait Int8Vector: Copy {
     /// numbers add too much.
     fn add_products(self, weights: Self::Weights, inputs: Self::Inputs) -> Self;
 
-    /// The excess of sums over the inputs `x`, whatever the weights.
+    /// The excess of sums over the inputs `x`, whatever the weights, in every lane.
     #[inline(always)]
-    fn excess_of_inputs(token: Self::Token, x: &[i8]) -> i32 {
-        let (_, _) = (token, x);
-        0
+    fn excess_of_inputs(token: Self::Token, x: &[i8]) -> Self {
+        let _ = x;
+        Self::splat(token, 0)
     }
 
     /// `self + other`
@@ -80,6 +92,22 @@ pub(crate) trait Int8Vector: Copy {
     fn tanh(self, tanh: fn(i32) -> i32) -> Self;
     /// Writes the lanes to `to`, as many as fit; they must be between -128 and 127.
     fn store_int8(self, to: &mut [i8]);
+    /// Writes what becomes of the sums of neighbouring outputs without tanh or sigmoid, as many as fit:
+    /// [`steps`](super::scaling::steps).
+    #[inline(always)]
+    fn store_steps<const COLUMNS: usize>(
+        token: Self::Token,
+        sums: [Self; COLUMNS],
+        parameters: [Self; COLUMNS],
+        floor: i32,
+        to: &mut [i8],
+    ) {
+        // (As many turns as columns, whatever fits: the loop is unrolled, and the sums stay in registers.)
+        for (column, (sums, parameters)) in sums.iter().zip(parameters).enumerate() {
+            let to = to.get_mut(column * Self::LANES..).unwrap_or_default();
+            steps(token, *sums, parameters, floor).store_int8(to);
+        }
+    }
     /// Writes the lanes as f32, times the f32 of which `scales` has the bits, as many as fit.
     fn store_scaled(self, scales: Self, to: &mut [f32]);
 }

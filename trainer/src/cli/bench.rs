@@ -166,7 +166,7 @@ fn alone(info: &LayerInfo, packing: Option<Packing>) -> Option<AlignedBuf> {
     let layers = match (packing, info.layer) {
         (None, layer) => vec![layer],
         (Some(packing), Layer::Quantize(_)) => vec![quantize, end(packing)],
-        (Some(packing), layer @ Layer::MaxPool2d(_)) => vec![quantize, layer, end(packing)],
+        (Some(packing), layer @ (Layer::MaxPool2d(_) | Layer::AvgPool2d(_))) => vec![quantize, layer, end(packing)],
         (Some(_), layer) => vec![quantize, layer],
     };
     let count = match (info.layer.weight_type(), packing) {
@@ -255,7 +255,7 @@ fn table(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thumbnet::layer::{Conv2d, DepthwiseConv2d, MaxPool2d, Padding, Shape};
+    use thumbnet::layer::{AvgPool2d, Conv2d, DepthwiseConv2d, MaxPool2d, Padding, Shape};
 
     /// A model with a layer of each kind.
     fn every_kind(weights: WeightType) -> AlignedBuf {
@@ -275,12 +275,13 @@ mod tests {
             Layer::Conv2d(conv),
             Layer::DepthwiseConv2d(DepthwiseConv2d { kernel: [3, 3], stride: [1, 1], padding, activation, weights }),
             Layer::MaxPool2d(MaxPool2d { kernel: [2, 2], stride: [2, 2] }),
+            Layer::AvgPool2d(AvgPool2d { kernel: [3, 3], stride: [1, 1] }),
             Layer::Dense(Dense { outputs: 10, activation: Activation::Tanh, weights }),
             Layer::Softmax,
         ];
         let layers = if weights == WeightType::F32 { &layers[1..] } else { &layers[..] };
         let spec = ModelSpec { input, labels: &[], layers };
-        let (first, second) = (values(9 * 4), values(9 * 4 * 10));
+        let (first, second) = (values(9 * 4), values(4 * 10));
         let tensors = [&first, &first, &second].map(|weights| Tensors { weights, bias: &[] });
         let mut file = AlignedBuf::zeroed(encoded_len(&spec).unwrap());
         encode_int8(&spec, &tensors, &[0.1; 3], &mut file).unwrap();
@@ -293,11 +294,12 @@ mod tests {
         let int8 = [Packing::Grouped, Packing::Folded].map(WeightType::Int8);
         for weights in [WeightType::F32, int8[0], int8[1]] {
             let report = measure(&Model::load(&every_kind(weights)).unwrap(), &backends);
-            assert_eq!(report.macs, 2 * (6 * 6 * 9 * 4) + 9 * 4 * 10);
+            assert_eq!(report.macs, 2 * (6 * 6 * 9 * 4) + 4 * 10);
             assert_eq!(report.backends.len(), backends.len());
             for found in &report.backends {
                 let names: Vec<_> = found.layers.iter().map(|layer| layer.layer).collect();
-                let expected = ["quantize", "conv2d", "depthwise_conv2d", "max_pool2d", "dense", "softmax"];
+                let expected =
+                    ["quantize", "conv2d", "depthwise_conv2d", "max_pool2d", "avg_pool2d", "dense", "softmax"];
                 assert_eq!(names, expected[usize::from(weights == WeightType::F32)..]);
                 let times = found.layers.iter().map(|layer| layer.seconds).chain([found.seconds, found.batch_seconds]);
                 times.for_each(|seconds| assert!(seconds.is_finite() && seconds > 0.0, "{found:?}"));

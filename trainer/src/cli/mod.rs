@@ -4,18 +4,21 @@ mod bench;
 mod convert;
 mod data;
 mod device;
+mod ensemble;
 mod eval;
 mod inspect;
 mod predict;
 mod recipes;
 mod report;
 mod train;
+mod tune;
 
 use clap::{Parser, Subcommand};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use thumbnet::ensemble::{MAGIC, member_files};
 use thumbnet::layer::Shape;
-use thumbnet::{AlignedBuf, Backend, Model};
+use thumbnet::{AlignedBuf, Backend, Ensemble, Model};
 use thumbnet_trainer::data::{DataSet, Options, Source, mnist};
 use thumbnet_trainer::error::{Error, Result};
 use thumbnet_trainer::summary::{grouped, packed_for, weight_type_name};
@@ -31,6 +34,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::Args),
+    Tune(tune::Args),
     Recipes,
     Data(data::Args),
     Eval(eval::Args),
@@ -39,6 +43,7 @@ enum Command {
     Report(report::Args),
     Bench(bench::Args),
     Convert(convert::Args),
+    Ensemble(ensemble::Args),
     Device(device::Args),
 }
 
@@ -46,6 +51,7 @@ enum Command {
 pub(crate) fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Train(args) => train::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Recipes => recipes::run(),
         Command::Data(args) => data::run(&args),
         Command::Eval(args) => eval::run(&args),
@@ -54,6 +60,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Report(args) => report::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Ensemble(args) => ensemble::run(&args),
         Command::Device(args) => device::run(&args),
     }
 }
@@ -124,7 +131,7 @@ fn parse_shape(text: &str) -> std::result::Result<Shape, String> {
     shape.elements().map(|_| shape).ok_or_else(|| problem.to_owned())
 }
 
-/// A model file in memory.
+/// A file in memory, which should be a model or an ensemble.
 struct ModelFile {
     path: PathBuf,
     bytes: AlignedBuf,
@@ -136,14 +143,52 @@ impl ModelFile {
         Ok(ModelFile { path: path.to_owned(), bytes: AlignedBuf::from_bytes(&bytes) })
     }
 
+    /// The model that the file is.
     fn model(&self) -> Result<Model<'_>> {
-        Model::load(&self.bytes).map_err(|e| Error::contents(&self.path, format!("not a usable model: {e}")))
+        if self.is_ensemble() {
+            return Err(self.error("an ensemble of models, but one model is expected here"));
+        }
+        Model::load(&self.bytes).map_err(|e| self.error(format!("not a usable model: {e}")))
+    }
+
+    fn is_ensemble(&self) -> bool {
+        self.bytes.starts_with(&MAGIC)
+    }
+
+    /// The ensemble that the file is, or one of the model that it is: that gives what the model gives.
+    fn ensemble(&self) -> Result<Ensemble<'_>> {
+        if self.is_ensemble() {
+            Ensemble::load(&self.bytes).map_err(|e| self.error(format!("not a usable ensemble: {e}")))
+        } else {
+            let model = self.model()?;
+            Ok(Ensemble::from_models([model]).expect("a model by itself"))
+        }
+    }
+
+    /// The models in the file, each a file of its own.
+    fn member_files(&self) -> Result<Vec<&[u8]>> {
+        self.ensemble()?;
+        if !self.is_ensemble() {
+            return Ok(vec![&self.bytes]);
+        }
+        Ok(member_files(&self.bytes).expect("it was loaded").collect())
     }
 
     /// An error about this file.
     fn error(&self, problem: impl Into<String>) -> Error {
         Error::contents(&self.path, problem)
     }
+}
+
+/// All members of all files as one ensemble. An error names the file that does not fit the first.
+fn together<'f>(files: &'f [ModelFile]) -> Result<Ensemble<'f>> {
+    let mut members: Vec<Model<'f>> = Vec::new();
+    for file in files {
+        members.extend_from_slice(file.ensemble()?.members());
+        Ensemble::from_models(members.iter().cloned())
+            .map_err(|e| file.error(format!("cannot be averaged with {}: {e}", files[0].path.display())))?;
+    }
+    Ensemble::from_models(members).map_err(|e| Error::Option(e.to_string()))
 }
 
 /// The backend called `name`, or the best one.
@@ -156,7 +201,7 @@ fn backend(name: Option<&str>) -> Result<Backend> {
 }
 
 /// The names of a model's classes; their numbers where it has no labels.
-fn labels(model: &Model<'_>) -> Vec<String> {
+fn labels(model: &Ensemble<'_>) -> Vec<String> {
     let name = |class| match model.label(class) {
         "" => class.to_string(),
         label => label.to_owned(),

@@ -3,7 +3,7 @@
 use super::{DataArgs, ModelFile, Part, backend, labels, print, print_json};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use thumbnet::{AlignedBuf, Input, Model};
+use thumbnet::{AlignedBuf, Ensemble, Input};
 use thumbnet_trainer::data::{Picture, shape_text};
 use thumbnet_trainer::error::{Error, Result};
 use thumbnet_trainer::{evaluate, image};
@@ -12,7 +12,7 @@ use thumbnet_trainer::{evaluate, image};
 /// set.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The model file
+    /// The model file, or an ensemble
     model: PathBuf,
     /// The pictures
     #[arg(required_unless_present = "data", conflicts_with = "data", value_name = "IMAGE")]
@@ -52,7 +52,7 @@ struct Prediction {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let file = ModelFile::read(&args.model)?;
-    let model = file.model()?.with_backend(backend(args.backend.as_deref())?);
+    let model = file.ensemble()?.with_backend(backend(args.backend.as_deref())?);
     let predictions = match args.data.data {
         Some(_) => of_data(&file, &model, args)?,
         None => {
@@ -66,10 +66,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
     predictions.iter().try_for_each(|prediction| print(&lines(prediction, &labels)))
 }
 
-fn of_data(file: &ModelFile, model: &Model<'_>, args: &Args) -> Result<Vec<Prediction>> {
+fn of_data(file: &ModelFile, model: &Ensemble<'_>, args: &Args) -> Result<Vec<Prediction>> {
     let mut data = args.part.read(&args.data)?;
     data.truncate(args.limit);
-    evaluate::check_shape(model, &data).map_err(|problem| file.error(problem))?;
+    evaluate::check_shape(&model.members()[0], &data).map_err(|problem| file.error(problem))?;
     let values = data.values_for(model.input());
     let predict = |index: usize| {
         let input = values.slice(index * data.size(), (index + 1) * data.size());
@@ -81,7 +81,7 @@ fn of_data(file: &ModelFile, model: &Model<'_>, args: &Args) -> Result<Vec<Predi
 }
 
 /// A digit in a picture if the model takes grey ones, or else the picture as it is.
-fn of_picture(file: &ModelFile, model: &Model<'_>, path: &Path, as_is: bool) -> Result<Prediction> {
+fn of_picture(file: &ModelFile, model: &Ensemble<'_>, path: &Path, as_is: bool) -> Result<Prediction> {
     let shape = model.input().shape;
     let name = path.display().to_string();
     if shape.channels == 1 && !as_is {
@@ -97,7 +97,7 @@ fn of_picture(file: &ModelFile, model: &Model<'_>, path: &Path, as_is: bool) -> 
     predict(file, model, &name, (&picture.pixels[..]).into())
 }
 
-fn predict(file: &ModelFile, model: &Model<'_>, name: &str, input: Input<'_>) -> Result<Prediction> {
+fn predict(file: &ModelFile, model: &Ensemble<'_>, name: &str, input: Input<'_>) -> Result<Prediction> {
     let mut scratch = AlignedBuf::zeroed(model.scratch_bytes());
     let refused = |e: thumbnet::RunError| file.error(format!("{name}: {e}"));
     let found = model.classify(input, &mut scratch).map_err(refused)?;

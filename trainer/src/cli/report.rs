@@ -49,26 +49,24 @@ pub(super) fn page(
     history: &[Epoch],
     training_time: Option<Duration>,
 ) -> Result<String> {
-    let model = file.model()?;
+    let whole = file.ensemble()?;
     let refused = |problem: String| file.error(problem);
-    let evaluation = evaluate::evaluate(&model, test, batches::cores()).map_err(refused)?;
-    let classes = evaluate::labels_for(&model, test).map_err(refused)?;
-    let values = test.values_for(model.input());
-    let mut outputs = vec![0.0; test.len() * model.output_len()];
-    let ran = batches::run_batch(&model, values.as_input(), &mut outputs, batches::cores());
-    ran.map_err(|e| file.error(e.to_string()))?;
+    let evaluation = evaluate::evaluate_ensemble(&whole, test, batches::cores()).map_err(refused)?;
+    let classes = evaluate::labels_for(&whole.members()[0], test).map_err(refused)?;
+    let outputs = evaluate::ensemble_outputs(&whole, test, batches::cores()).map_err(refused)?;
+    let values = test.values_for(whole.input());
     let page = Report {
         title: &file.path.file_stem().unwrap_or_default().to_string_lossy(),
         recipe,
         history,
         training_time,
-        models: std::slice::from_ref(&model),
+        models: whole.members(),
         file_bytes: file.bytes.len(),
-        scratch_bytes: model.scratch_bytes(),
-        classes: &labels(&model),
+        scratch_bytes: whole.scratch_bytes(),
+        classes: &labels(&whole),
         evaluation: &evaluation,
         examples: Examples { values: values.as_input(), shape: test.input.shape },
-        mistakes: &mistakes::worst(&outputs, &classes, model.output_len(), report::MISTAKES),
+        mistakes: &mistakes::worst(&outputs, &classes, whole.output_len(), report::MISTAKES),
     };
     Ok(page.html())
 }

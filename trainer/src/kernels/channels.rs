@@ -16,7 +16,7 @@ fn period(channels: usize) -> usize {
         return channels;
     }
     let mut period = channels;
-    while period % 16 != 0 {
+    while !period.is_multiple_of(16) {
         period += channels;
     }
     period * LONG.div_ceil(period)

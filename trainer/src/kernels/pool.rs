@@ -5,14 +5,16 @@ use std::ops::Range;
 use thumbnet::layer::Shape;
 
 /// The windows of a pooling layer, without padding.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Pool {
     arch: Arch,
-    height: usize,
-    width: usize,
     channels: usize,
-    kernel: [usize; 2],
-    stride: [usize; 2],
+    /// The values of one image.
+    input_len: usize,
+    /// Where the window of each output starts in the image.
+    windows: Vec<usize>,
+    /// Where, from a window's start, its values are, row after row.
+    taps: Vec<usize>,
 }
 
 /// What is done with the windows of one image.
@@ -32,46 +34,31 @@ impl Pool {
         let [height, width, channels] = [input.height, input.width, input.channels].map(usize::from);
         assert!(kernel.iter().chain(&stride).all(|&n| n > 0), "windows of {kernel:?}, {stride:?} apart");
         assert!(kernel[0] <= height && kernel[1] <= width, "a window of {kernel:?} in an image of {height} x {width}");
-        Pool { arch: Arch::new(), height, width, channels, kernel, stride }
+        let [rows, columns] = [0, 1].map(|axis| ([height, width][axis] - kernel[axis]) / stride[axis] + 1);
+        let offset = |row: usize, column: usize| (row * width + column) * channels;
+        let windows = (0..rows).flat_map(|y| (0..columns).map(move |x| offset(y * stride[0], x * stride[1])));
+        let taps = (0..kernel[0]).flat_map(|y| (0..kernel[1]).map(move |x| offset(y, x)));
+        let (windows, taps) = (windows.collect(), taps.collect());
+        Pool { arch: Arch::new(), channels, input_len: height * width * channels, windows, taps }
     }
 
-    /// Rows and columns of the output.
-    fn output(&self) -> [usize; 2] {
-        [(self.height - self.kernel[0]) / self.stride[0] + 1, (self.width - self.kernel[1]) / self.stride[1] + 1]
-    }
-
-    /// The values of one input and of one output.
-    fn lengths(&self) -> [usize; 2] {
-        let [rows, columns] = self.output();
-        [self.height * self.width, rows * columns].map(|positions| positions * self.channels)
+    /// The values of one output.
+    fn output_len(&self) -> usize {
+        self.windows.len() * self.channels
     }
 
     fn average_factor(&self) -> f32 {
-        1.0 / (self.kernel[0] * self.kernel[1]) as f32
-    }
-
-    /// Where the window of each output starts in the image.
-    fn windows(self) -> impl Iterator<Item = usize> {
-        let [rows, columns] = self.output();
-        let starts = (0..rows).flat_map(move |y| (0..columns).map(move |x| (y * self.stride[0], x * self.stride[1])));
-        starts.map(move |(row, column)| (row * self.width + column) * self.channels)
-    }
-
-    /// Where, from a window's start, its values are, row after row.
-    #[inline(always)]
-    fn taps(self) -> impl Iterator<Item = usize> {
-        let row = move |y: usize| (0..self.kernel[1]).map(move |x| (y * self.width + x) * self.channels);
-        (0..self.kernel[0]).flat_map(row)
+        1.0 / self.taps.len() as f32
     }
 
     /// The largest value of each window; NaN only where the first value is.
     pub fn max(&self, input: &[f32], output: &mut [f32]) {
-        self.arch.dispatch(Forward { pool: *self, kind: Loop::Max, input, output });
+        self.arch.dispatch(Forward { pool: self, kind: Loop::Max, input, output });
     }
 
     /// The mean of each window.
     pub fn average(&self, input: &[f32], output: &mut [f32]) {
-        self.arch.dispatch(Forward { pool: *self, kind: Loop::Average, input, output });
+        self.arch.dispatch(Forward { pool: self, kind: Loop::Average, input, output });
     }
 
     /// Carries `output_gradient` to the largest value of each window, the first one if there are several.
@@ -79,19 +66,19 @@ impl Pool {
     pub fn max_gradient(&self, input: &[f32], output: &[f32], output_gradient: &[f32], input_gradient: &mut [f32]) {
         input_gradient.fill(0.0);
         let gradients = Gradients { input, output, output_gradient, input_gradient };
-        self.arch.dispatch(Backward { pool: *self, kind: Loop::Max, gradients });
+        self.arch.dispatch(Backward { pool: self, kind: Loop::Max, gradients });
     }
 
     /// Shares `output_gradient` among the values of each window. `input_gradient` is overwritten.
     pub fn average_gradient(&self, output_gradient: &[f32], input_gradient: &mut [f32]) {
         input_gradient.fill(0.0);
         let gradients = Gradients { input: &[], output: &[], output_gradient, input_gradient };
-        self.arch.dispatch(Backward { pool: *self, kind: Loop::Average, gradients });
+        self.arch.dispatch(Backward { pool: self, kind: Loop::Average, gradients });
     }
 }
 
 struct Forward<'a> {
-    pool: Pool,
+    pool: &'a Pool,
     kind: Loop,
     input: &'a [f32],
     output: &'a mut [f32],
@@ -103,22 +90,25 @@ impl WithSimd for Forward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Forward { pool, kind, input, output } = self;
-        let [input_len, output_len] = pool.lengths();
         let factor = simd.splat_f32s(pool.average_factor());
-        for (image, output) in input.chunks_exact(input_len).zip(output.chunks_exact_mut(output_len)) {
-            for (start, output) in pool.windows().zip(output.chunks_exact_mut(pool.channels)) {
+        let (images, outputs) = (input.chunks_exact(pool.input_len), output.chunks_exact_mut(pool.output_len()));
+        for (image, output) in images.zip(outputs) {
+            for (&start, output) in pool.windows.iter().zip(output.chunks_exact_mut(pool.channels)) {
                 for channels in vectors::<S>(pool.channels) {
                     let window = &image[start..];
-                    let values = pool.taps().map(|tap| load(simd, &window[tap..][channels.clone()]));
-                    let value = match kind {
-                        Loop::Max => values.reduce(|largest, value| {
-                            simd.select_f32s(simd.greater_than_f32s(value, largest), value, largest)
-                        }),
-                        Loop::Average => {
-                            values.reduce(|a, b| simd.add_f32s(a, b)).map(|sum| simd.mul_f32s(sum, factor))
-                        }
-                    };
-                    store(simd, value.expect("a window of one value or more"), &mut output[channels]);
+                    let mut value = load(simd, &window[channels.clone()]);
+                    // Plain loops: what the closures of an iterator do would not be compiled for the vectors.
+                    for &tap in &pool.taps[1..] {
+                        let next = load(simd, &window[tap..][channels.clone()]);
+                        value = match kind {
+                            Loop::Max => simd.select_f32s(simd.greater_than_f32s(next, value), next, value),
+                            Loop::Average => simd.add_f32s(value, next),
+                        };
+                    }
+                    if kind == Loop::Average {
+                        value = simd.mul_f32s(value, factor);
+                    }
+                    store(simd, value, &mut output[channels]);
                 }
             }
         }
@@ -126,7 +116,7 @@ impl WithSimd for Forward<'_> {
 }
 
 struct Backward<'a> {
-    pool: Pool,
+    pool: &'a Pool,
     kind: Loop,
     gradients: Gradients<'a>,
 }
@@ -145,18 +135,18 @@ impl WithSimd for Backward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Backward { pool, kind, gradients: Gradients { input, output, output_gradient, input_gradient } } = self;
-        let [input_len, output_len] = pool.lengths();
+        let (input_len, output_len) = (pool.input_len, pool.output_len());
         let factor = simd.splat_f32s(pool.average_factor());
         let images = input_gradient.chunks_exact_mut(input_len).zip(output_gradient.chunks_exact(output_len));
         for (index, (image_gradient, gradient)) in images.enumerate() {
-            for (position, start) in pool.windows().enumerate() {
+            for (position, &start) in pool.windows.iter().enumerate() {
                 for channels in vectors::<S>(pool.channels) {
                     let place = position * pool.channels + channels.start..position * pool.channels + channels.end;
                     let slope = load(simd, &gradient[place.clone()]);
                     match kind {
                         Loop::Average => {
                             let share = simd.mul_f32s(slope, factor);
-                            for tap in pool.taps() {
+                            for &tap in &pool.taps {
                                 add(simd, share, &mut image_gradient[start + tap..][channels.clone()]);
                             }
                         }
@@ -165,7 +155,7 @@ impl WithSimd for Backward<'_> {
                             let largest = load(simd, &output[index * output_len..][place]);
                             // What no value of the window has taken yet.
                             let (mut left, zero) = (slope, simd.splat_f32s(0.0));
-                            for tap in pool.taps() {
+                            for &tap in &pool.taps {
                                 let takes = simd.equal_f32s(load(simd, &image[tap..][channels.clone()]), largest);
                                 let taken = simd.select_f32s(takes, left, zero);
                                 left = simd.select_f32s(takes, zero, left);
@@ -227,12 +217,13 @@ mod tests {
     fn check(shape: Shape, kernel: [usize; 2], stride: [usize; 2], rng: &mut RandomState) {
         const ROWS: usize = 3;
         let pool = Pool::new(shape, kernel, stride);
-        let [input_len, output_len] = pool.lengths().map(|len| len * ROWS);
+        let [input_len, output_len] = [pool.input_len, pool.output_len()].map(|len| len * ROWS);
         // Few different values, so that there are several largest ones.
         let input: Vec<f32> = (0..input_len).map(|_| (4.0 * rng.random_sample()).floor() as f32 - 2.0).collect();
         let gradient: Vec<f32> = (0..output_len).map(|_| rng.random_sample() as f32).collect();
         let [height, width, channels] = [shape.height, shape.width, shape.channels].map(usize::from);
-        let [rows, columns] = pool.output();
+        let rows = (height - kernel[0]) / stride[0] + 1;
+        let columns = (width - kernel[1]) / stride[1] + 1;
         let (mut max, mut average) = (vec![0.0f32; output_len], vec![0.0f32; output_len]);
         let (mut max_gradient, mut average_gradient) = (vec![0.0f32; input_len], vec![0.0f32; input_len]);
         for place in 0..output_len {

@@ -1,4 +1,4 @@
-//! The 2-D convolution (cross-correlation, as everywhere in this field): `activation(x * W + b)`.
+//! The 2-D convolution (cross-correlation, as everywhere in this field), depthwise or not: `activation(x * W + b)`.
 
 use super::{Backward, Forward, Layer, activation};
 use crate::kernels::conv2d::{self, Geometry, Workspace};
@@ -8,7 +8,8 @@ use thumbnet::layer as core;
 /// A convolution layer in training.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
-    descriptor: core::Conv2d,
+    /// A `Conv2d` or a `DepthwiseConv2d`.
+    descriptor: core::Layer,
     geometry: Arc<Geometry>,
     workspace: Workspace,
     /// Where tanh's slope is taken, see [`activation::backward`].
@@ -17,7 +18,7 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// A layer as `descriptor` says (without fused pooling), with the geometry that its parameters are prepared for.
-    pub(crate) fn new(descriptor: core::Conv2d, geometry: Arc<Geometry>) -> Self {
+    pub(crate) fn new(descriptor: core::Layer, geometry: Arc<Geometry>) -> Self {
         let workspace = Workspace::new(&geometry);
         Conv2d { descriptor, geometry, workspace, tanh_scale: 1.0 }
     }
@@ -25,20 +26,20 @@ impl Conv2d {
 
 impl Layer for Conv2d {
     fn descriptor(&self) -> Option<core::Layer> {
-        Some(core::Layer::Conv2d(self.descriptor))
+        Some(self.descriptor)
     }
 
     fn forward(&mut self, work: Forward<'_, '_>) {
         let Forward { parameters, input, output, .. } = work;
         let parameters = parameters.expect("a convolution has parameters");
         conv2d::forward(&self.geometry, parameters.prepared(), &mut self.workspace, &parameters.bias, input, output);
-        activation::apply(self.descriptor.activation, output);
+        activation::apply(self.descriptor.activation(), output);
     }
 
     fn backward(&mut self, work: Backward<'_>) {
         let Backward { parameters, gradients, input, output, output_gradient, input_gradient, .. } = work;
         let parameters = parameters.expect("a convolution has parameters");
-        activation::backward(self.descriptor.activation, output, self.tanh_scale, output_gradient);
+        activation::backward(self.descriptor.activation(), output, self.tanh_scale, output_gradient);
         if let Some(gradients) = gradients {
             gradients.add_bias(output_gradient);
             gradients.touch_all();
@@ -52,6 +53,10 @@ impl Layer for Conv2d {
     }
 
     fn set_activation(&mut self, activation: core::Activation) {
-        self.descriptor.activation = activation;
+        match &mut self.descriptor {
+            core::Layer::Conv2d(conv) => conv.activation = activation,
+            core::Layer::DepthwiseConv2d(conv) => conv.activation = activation,
+            _ => {}
+        }
     }
 }

@@ -126,6 +126,15 @@ fn convolutions_with_padding_stride_and_crop() {
     check(&conv(2, "[2, 2]", "crop = { top = 1, left = 2 }\nstride = [1, 2]"), 5, 7);
 }
 
+#[test]
+fn depthwise_convolutions() {
+    let first = conv(3, "[2, 2]", "activation = \"tanh\"");
+    let depthwise =
+        |more: &str| format!("[[layers]]\ntype = \"depthwise-conv2d\"\n{more}\ninit = \"glorot-uniform\"\n");
+    check(&format!("{first}{}", depthwise("kernel = [3, 3]\npadding = \"same\"\nactivation = \"sigmoid\"")), 5, 6);
+    check(&format!("{first}{}", depthwise("kernel = [2, 3]\nstride = [2, 1]\nbias = false")), 6, 5);
+}
+
 /// The second convolution checks the gradient for a convolution's input.
 #[test]
 fn convolutions_behind_convolutions() {
@@ -140,6 +149,21 @@ fn max_pooling_with_and_without_overlap() {
     let first = conv(2, "[2, 2]", "activation = \"tanh\"");
     check(&format!("{first}[[layers]]\ntype = \"max-pool2d\"\nkernel = [2, 2]\n"), 6, 7);
     check(&format!("{first}[[layers]]\ntype = \"max-pool2d\"\nkernel = [3, 2]\nstride = [1, 2]\n"), 6, 7);
+}
+
+#[test]
+fn average_pooling() {
+    let first = conv(2, "[2, 2]", "activation = \"tanh\"");
+    check(&format!("{first}[[layers]]\ntype = \"avg-pool2d\"\nkernel = [2, 2]\n"), 6, 7);
+    check(&format!("{first}[[layers]]\ntype = \"avg-pool2d\"\nkernel = [3, 2]\nstride = [1, 2]\n"), 6, 7);
+    check(&format!("{first}[[layers]]\ntype = \"global-avg-pool2d\"\n"), 6, 7);
+}
+
+/// As with ReLU, the draws are such that no step crosses a corner.
+#[test]
+fn bent_activations() {
+    check(&conv(2, "[2, 2]", "activation = \"relu6\""), 2, 3);
+    check(&conv(2, "[2, 2]", "activation = { leaky-relu = 0.125 }"), 2, 3);
 }
 
 /// Batch normalisation behind a dense layer and behind a convolution, whose gradients pass through the mean and the variance.

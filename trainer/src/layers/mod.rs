@@ -1,6 +1,7 @@
 //! The layers of a network in training: forward, backward, and their parameters. Activations are `[N, H, W, C]`.
 
 pub mod activation;
+pub mod avg_pool;
 pub mod batch_norm;
 pub mod conv2d;
 pub mod dense;

@@ -1,6 +1,7 @@
 //! What a layer learns, and the gradients that it learns from.
 
 use crate::elementwise;
+use crate::kernels::channels;
 use crate::kernels::conv2d::{Geometry, Prepared};
 use crate::random::RandomState;
 use crate::recipe::Init;
@@ -149,7 +150,7 @@ impl Gradients {
     /// Adds the gradient of the biases: the sum of the rows of `output_gradient`.
     pub(super) fn add_bias(&mut self, output_gradient: &[f32]) {
         if !self.bias.is_empty() {
-            elementwise::add_rows(output_gradient, &mut self.bias);
+            channels::add_rows(output_gradient, &mut self.bias);
         }
     }
 

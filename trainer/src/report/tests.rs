@@ -106,7 +106,8 @@ fn the_page_says_what_it_was_given() {
     let mistakes = texts(&page, "figcaption");
     assert_eq!(mistakes, ["'one' 80.00 %is <i>& 20.00 %image 1", "<i>& 75.00 %is 'one' 25.00 %image 2"]);
     assert_eq!(texts(&page, "tbody tr td:nth-child(4)").last().map(String::as_str), Some("2"));
-    assert!(texts(&page, ".charts text").iter().any(|text| text.trim() == "loss"));
+    let chart = texts(&page, ".charts text");
+    assert!(chart.iter().any(|text| text.trim() == "loss"), "{chart:?}");
     // Two mistakes and two kernels.
     assert_eq!(attributes(&page, "figure img", "width"), ["4", "4", "2", "2"]);
 }

@@ -14,7 +14,7 @@ use core::arch::x86_64::*;
 pub(super) fn call<K: Int8Kernel>(token: Token, kernel: K) {
     #[target_feature(enable = "avx2,fma")]
     fn with_features<K: Int8Kernel>(token: Token, kernel: K) {
-        // Eight sums, two weights and their sizes, inputs, products and ones: fifteen of the sixteen registers.
+        // Eight sums, two weights, inputs and their sizes, products and ones: fourteen of the sixteen registers.
         kernel.run::<I32x8, 4, 2, 2, 2, 4>(token);
     }
     // SAFETY: the token proves that the processor has the features.
@@ -79,9 +79,9 @@ unsafe fn pick(bit: __m256, a: __m256i, b: __m256i) -> __m256i {
 
 impl Int8Vector for I32x8 {
     type Token = Token;
-    /// Their sizes, and the weights themselves.
-    type Weights = [__m256i; 2];
-    type Inputs = __m256i;
+    type Weights = __m256i;
+    /// Their sizes, and the inputs themselves. (The sizes of the weights would take a register for each vector.)
+    type Inputs = [__m256i; 2];
     type Windows = Self;
     const LANES: usize = 8;
 
@@ -131,24 +131,24 @@ impl Int8Vector for I32x8 {
     unsafe fn weights(_: Token, from: *const Group, lane: usize) -> Self::Weights {
         // SAFETY: the token proves that the processor has AVX2; the caller vouches for sixteen lanes of four bytes, of which
         // eight begin at `lane`.
-        unsafe {
-            let weights = _mm256_loadu_si256(from.cast::<[i8; 4]>().add(lane).cast());
-            [_mm256_abs_epi8(weights), weights]
-        }
+        unsafe { _mm256_loadu_si256(from.cast::<[i8; 4]>().add(lane).cast()) }
     }
 
     #[inline(always)]
     unsafe fn inputs(_: Token, from: *const i8) -> Self::Inputs {
-        // SAFETY: the token proves that the processor has AVX; the caller vouches for four readable bytes.
-        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
+        // SAFETY: the token proves that the processor has AVX2; the caller vouches for four readable bytes.
+        unsafe {
+            let inputs = _mm256_set1_epi32(from.cast::<i32>().read_unaligned());
+            [_mm256_abs_epi8(inputs), inputs]
+        }
     }
 
     #[inline(always)]
-    fn add_products(self, [sizes, weights]: Self::Weights, inputs: Self::Inputs) -> Self {
+    fn add_products(self, weights: Self::Weights, [sizes, inputs]: Self::Inputs) -> Self {
         // SAFETY: a vector proves that the processor has AVX2.
         unsafe {
-            // No input is -128, so two products are at most 2 * 128 * 127, which 16 bits can hold.
-            let pairs = _mm256_maddubs_epi16(sizes, _mm256_sign_epi8(inputs, weights));
+            // No input is -128, so two products are at most 2 * 127 * 128, which 16 bits can hold.
+            let pairs = _mm256_maddubs_epi16(sizes, _mm256_sign_epi8(weights, inputs));
             Self(_mm256_add_epi32(self.0, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))))
         }
     }

@@ -5,9 +5,10 @@
 use super::Int8Kernel;
 use crate::kernels::backend::avx512::{self, mask};
 use crate::kernels::backend::x86;
-use crate::kernels::int8::requantize::{LOOKUP_STEPS, TANH};
+use crate::kernels::int8::requantize::{FRACTION, LOOKUP_STEPS, TANH};
+use crate::kernels::int8::scaling::shift;
 use crate::kernels::int8::tensor::Group;
-use crate::kernels::int8::vector::Int8Vector;
+use crate::kernels::int8::vector::{BLOCK, Int8Vector};
 #[cfg(target_arch = "x86")]
 use core::arch::x86::*;
 #[cfg(target_arch = "x86_64")]
@@ -59,6 +60,82 @@ fn shifted(_: Token, bytes: __m512i) -> __m512i {
     unsafe { _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)) }
 }
 
+/// The bytes of four vectors, each of whose quarters lies in a quarter of `bytes`: vector after vector, as packing the vectors
+/// twice should have left them.
+///
+/// # Safety
+/// The processor must have AVX-512.
+#[inline(always)]
+unsafe fn in_order(bytes: __m512i) -> __m512i {
+    // SAFETY: the caller vouches for AVX-512.
+    unsafe {
+        let order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+        _mm512_permutexvar_epi32(order, bytes)
+    }
+}
+
+/// Writes as many bytes as fit.
+///
+/// # Safety
+/// The processor must have AVX-512 BW and VL.
+#[inline(always)]
+unsafe fn store_bytes<const COLUMNS: usize>(bytes: __m512i, to: &mut [i8]) {
+    // SAFETY: the caller vouches for the instructions; bytes beyond the slice are masked and not accessed.
+    unsafe {
+        if to.len() < 16 * COLUMNS {
+            let mask = (1u64 << to.len()) - 1;
+            return _mm512_mask_storeu_epi8(to.as_mut_ptr(), mask, bytes);
+        }
+        match COLUMNS {
+            1 => _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_castsi512_si128(bytes)),
+            2 => _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_castsi512_si256(bytes)),
+            3 => {
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_castsi512_si256(bytes));
+                _mm_storeu_si128(to.as_mut_ptr().add(32).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
+            }
+            _ => _mm512_storeu_si512(to.as_mut_ptr().cast(), bytes),
+        }
+    }
+}
+
+/// The integers nearest to sixteen values times `factor`, halves away from 0; the smallest of all integers for NaN and for what
+/// is out of range.
+///
+/// # Safety
+/// The processor must have AVX-512, and `from` must be valid for reads of sixteen values.
+#[inline(always)]
+unsafe fn nearest(from: *const f32, factor: f32) -> __m512i {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        let steps = _mm512_mul_ps(_mm512_loadu_ps(from), _mm512_set1_ps(factor));
+        // The sign of the steps, and all other bits of the half.
+        let [steps_bits, half, sign] = [
+            _mm512_castps_si512(steps),
+            _mm512_set1_epi32(0.5f32.to_bits().cast_signed()),
+            _mm512_set1_epi32(i32::MIN),
+        ];
+        let half = _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xe4>(steps_bits, half, sign));
+        _mm512_cvttps_epi32(_mm512_add_ps(steps, half))
+    }
+}
+
+impl<const SHIFTED_WEIGHTS: bool> I32x16<SHIFTED_WEIGHTS> {
+    /// [`Parameter::steps`](crate::kernels::int8::requantize::Parameter::steps) of two vectors, as sixteen-bit words, the
+    /// quarters of the vectors by turns.
+    #[inline(always)]
+    fn pair_of_steps(token: Token, [a, b]: [Self; 2], [of_a, of_b]: [Self; 2]) -> __m512i {
+        let (a, b) = (a.shift_right(shift(token, of_a)), b.shift_right(shift(token, of_b)));
+        let mask = Self::splat(token, 0x7fff);
+        // SAFETY: a vector proves that the processor has AVX-512 BW.
+        unsafe {
+            let cut = _mm512_packs_epi32(a.0, b.0);
+            let multipliers = _mm512_packs_epi32(of_a.and(mask).0, of_b.and(mask).0);
+            // The upper half of a product is all that the rounding looks at: this one divides by another 2^5.
+            _mm512_mulhrs_epi16(_mm512_mulhi_epi16(cut, multipliers), _mm512_set1_epi16(1 << 10))
+        }
+    }
+}
+
 impl<const SHIFTED_WEIGHTS: bool> Int8Vector for I32x16<SHIFTED_WEIGHTS> {
     type Token = Token;
     type Weights = __m512i;
@@ -101,6 +178,25 @@ impl<const SHIFTED_WEIGHTS: bool> Int8Vector for I32x16<SHIFTED_WEIGHTS> {
     }
 
     #[inline(always)]
+    fn quantize_block(token: Token, from: &[f32; BLOCK], factor: f32, to: &mut [i8; BLOCK]) {
+        const { assert!(BLOCK == 64) };
+        // SAFETY: the token proves that the processor has AVX-512 BW; the blocks are four vectors and one.
+        let bounded = unsafe {
+            let [a, b, c, d] = [0, 16, 32, 48].map(|first| from.as_ptr().add(first));
+            let [a, b, c, d] = [nearest(a, factor), nearest(b, factor), nearest(c, factor), nearest(d, factor)];
+            let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), in_order(bytes));
+            _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(-128)) == 0
+        };
+        if !bounded {
+            // Rare, so it may cost more: a value that is too small, NaN, or too large for 32 bits.
+            for (from, to) in from.chunks(Self::LANES).zip(to.chunks_mut(Self::LANES)) {
+                Self::load_nearest(token, from, factor).store_int8(to);
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn weights(token: Token, from: *const Group, _: usize) -> Self::Weights {
         // SAFETY: the token proves that the processor has AVX-512; the caller vouches for a group, which is a vector.
         let weights = unsafe { _mm512_loadu_si512(from.cast()) };
@@ -122,21 +218,34 @@ impl<const SHIFTED_WEIGHTS: bool> Int8Vector for I32x16<SHIFTED_WEIGHTS> {
     }
 
     #[inline(always)]
-    fn excess_of_inputs(_: Token, x: &[i8]) -> i32 {
+    fn excess_of_inputs(token: Token, x: &[i8]) -> Self {
         if !SHIFTED_WEIGHTS {
-            return 0;
+            return Self::splat(token, 0);
         }
         // SAFETY: the token proves that the processor has AVX-512 VNNI; bytes beyond the chunk are masked and not accessed.
         unsafe {
-            let mut sums = _mm512_setzero_si512();
-            let (full, rest) = x.as_chunks::<64>();
-            for chunk in full {
-                sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), _mm512_loadu_epi8(chunk.as_ptr()));
+            let (mut sums, ones) = (_mm512_setzero_si512(), _mm512_set1_epi8(1));
+            // A few inputs have just been stored, sixteen at a time: a longer load would have to wait for that.
+            let few = if x.len() <= 256 { x.len() } else { x.len() % 64 };
+            let (many, few) = x.split_at_checked(x.len() - few).unwrap_or_default();
+            for chunk in many.as_chunks::<64>().0 {
+                sums = _mm512_dpbusd_epi32(sums, ones, _mm512_loadu_epi8(chunk.as_ptr()));
             }
-            // There are less than 64.
-            let rest = _mm512_maskz_loadu_epi8((1u64 << rest.len()) - 1, rest.as_ptr());
-            sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), rest);
-            _mm512_reduce_add_epi32(sums).wrapping_mul(128)
+            let (chunks, rest) = few.as_chunks::<16>();
+            for chunk in chunks {
+                let inputs = _mm_loadu_epi8(chunk.as_ptr());
+                sums = _mm512_dpbusd_epi32(sums, ones, _mm512_zextsi128_si512(inputs));
+            }
+            if !rest.is_empty() {
+                let inputs = _mm_maskz_loadu_epi8(mask(rest.len()), rest.as_ptr());
+                sums = _mm512_dpbusd_epi32(sums, ones, _mm512_zextsi128_si512(inputs));
+            }
+            // Each quarter of the register with each other, then each lane: faster than by way of a scalar.
+            sums = _mm512_add_epi32(sums, _mm512_shuffle_i64x2::<0b01_00_11_10>(sums, sums));
+            sums = _mm512_add_epi32(sums, _mm512_shuffle_i64x2::<0b10_11_00_01>(sums, sums));
+            sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32::<0b01_00_11_10>(sums));
+            sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32::<0b10_11_00_01>(sums));
+            Self(_mm512_slli_epi32::<7>(sums))
         }
     }
 
@@ -226,6 +335,30 @@ impl<const SHIFTED_WEIGHTS: bool> Int8Vector for I32x16<SHIFTED_WEIGHTS> {
                 Some(full) => _mm_storeu_si128(full.as_mut_ptr().cast(), bytes),
                 None => _mm_mask_storeu_epi8(to.as_mut_ptr(), mask(to.len()), bytes),
             }
+        }
+    }
+
+    #[inline(always)]
+    fn store_steps<const COLUMNS: usize>(
+        token: Token,
+        sums: [Self; COLUMNS],
+        parameters: [Self; COLUMNS],
+        floor: i32,
+        to: &mut [i8],
+    ) {
+        const { assert!(COLUMNS > 0 && COLUMNS <= 4 && FRACTION == 21) };
+        // Vectors that there are not repeat others.
+        let [a, b, c, d] = const { [0, 1 % COLUMNS, 2 % COLUMNS, 3 % COLUMNS] };
+        // SAFETY: a vector proves that the processor has AVX-512 BW and VL.
+        unsafe {
+            let low = Self::pair_of_steps(token, [sums[a], sums[b]], [parameters[a], parameters[b]]);
+            let high = if COLUMNS <= 2 {
+                low
+            } else {
+                Self::pair_of_steps(token, [sums[c], sums[d]], [parameters[c], parameters[d]])
+            };
+            let bytes = _mm512_max_epi8(_mm512_packs_epi16(low, high), _mm512_set1_epi8(floor as i8));
+            store_bytes::<COLUMNS>(in_order(bytes), to);
         }
     }
 

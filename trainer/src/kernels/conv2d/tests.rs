@@ -123,8 +123,9 @@ impl Case {
             weight_gradients[weight] += product(&self.images, image, &self.gradient, output);
         });
 
-        // Twice: margins and padding in the workspace must survive a call.
-        for _ in 0..2 {
+        // With every instruction set; twice, as margins and padding in the workspace must survive a call.
+        for arch in instruction_sets().into_iter().flat_map(|arch| [arch; 2]) {
+            let geometry = &Geometry { arch, ..self.geometry.clone() };
             let mut found = vec![f32::NAN; self.gradient.len()];
             forward(geometry, &prepared, &mut workspace, &self.bias, &self.images, &mut found);
             assert_close(&found, &outputs, &format!("output of {name}"));
@@ -136,6 +137,14 @@ impl Case {
             assert_close(&found, &weight_gradients, &format!("weight gradient of {name}"));
         }
     }
+}
+
+/// All that this processor has.
+fn instruction_sets() -> Vec<Arch> {
+    let mut sets = vec![Arch::new(), Arch::Scalar];
+    #[cfg(target_arch = "x86_64")]
+    sets.extend(pulp::x86::V3::try_new().map(Arch::V3));
+    sets
 }
 
 fn product3(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, usize)> {
