@@ -11,7 +11,7 @@ use std::path::Path;
 use thumbnet::layer::{Packing, Slope};
 
 /// The recipe that `thumbnet train` takes when none is named.
-pub const DEFAULT: &str = "digits";
+pub const DEFAULT: &str = "digits-quick";
 
 /// A built-in recipe: its name and the text of its file.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,9 @@ macro_rules! built_in {
 
 /// Every built-in recipe.
 pub const BUILT_IN: &[BuiltIn] = built_in![
+    "digits-quick",
+    "digits-nano",
+    "digits-tiny",
     "digits",
     "cnn-8-16",
     "digits-8x8",
@@ -450,6 +453,11 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// How many epochs there are, fine-tuning included.
+    pub fn all_epochs(&self) -> u64 {
+        u64::from(self.epochs) + self.quantize.map_or(0, |quantize| quantize.epochs.into())
+    }
+
     /// The recipe as a file, with every key that has a value.
     ///
     /// # Panics
@@ -617,7 +625,7 @@ mod tests {
 
     #[test]
     fn fine_tuning_is_read_and_its_mistakes_are_named() {
-        let digits = BUILT_IN.iter().find(|built_in| built_in.name == DEFAULT).unwrap().text;
+        let digits = BUILT_IN.iter().find(|built_in| built_in.name == "digits").unwrap().text;
         let parse = |lines: &str| Recipe::parse("mine.toml", &format!("{digits}\n[quantize]\n{lines}"));
         let found = parse("epochs = 2\nlearning_rate = 0.5\n").unwrap().quantize;
         assert_eq!(found, Some(Quantize { epochs: 2, learning_rate: 0.5, processor: Processor::CortexM }));
@@ -641,7 +649,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_named_at_every_level() {
-        let digits = BUILT_IN.iter().find(|built_in| built_in.name == DEFAULT).unwrap().text;
+        let digits = BUILT_IN.iter().find(|built_in| built_in.name == "digits").unwrap().text;
         for (broken, key) in [
             (format!("momentum = 0.9\n{digits}"), "momentum"),
             (digits.replacen("outputs = 128", "outputs = 128\nneurons = 3", 1), "neurons"),
@@ -655,7 +663,7 @@ mod tests {
 
     #[test]
     fn senseless_values_are_refused() {
-        let digits = BUILT_IN.iter().find(|built_in| built_in.name == DEFAULT).unwrap().recipe().unwrap();
+        let digits = BUILT_IN.iter().find(|built_in| built_in.name == "digits").unwrap().recipe().unwrap();
         let refused = |change: fn(&mut Recipe)| {
             let mut recipe = digits.clone();
             change(&mut recipe);

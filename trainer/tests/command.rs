@@ -9,7 +9,7 @@ use std::path::Path;
 fn training_on_real_digits_prints_what_eval_measures() {
     let folder = tempfile::tempdir().unwrap();
     let data = repository_data();
-    let train = ["train", "--data", &data, "--subset", "2000", "--epochs", "1", "--seed", "7"];
+    let train = ["train", "digits", "--data", &data, "--subset", "2000", "--epochs", "1", "--seed", "7"];
     let files = ["--out", "small.tnet", "--log", "log.csv", "--plot", "course.svg"];
     let printed = succeeds(folder.path(), &[&train[..], &files[..]].concat());
     let evaluation = json(&succeeds(folder.path(), &["eval", "small.tnet", "--data", &data, "--json"]));
@@ -39,7 +39,10 @@ fn the_same_seed_gives_the_same_file() {
     let folder = workspace();
     train_tiny(folder.path(), "a.tnet");
     train_tiny(folder.path(), "b.tnet");
-    succeeds(folder.path(), &["train", "--data", "tiny", "--epochs", "2", "--seed", "9", "--out", "c.tnet", "--quiet"]);
+    succeeds(
+        folder.path(),
+        &["train", "digits", "--data", "tiny", "--epochs", "2", "--seed", "9", "--out", "c.tnet", "--quiet"],
+    );
     let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
     assert_eq!(read("a.tnet"), read("b.tnet"));
     assert_ne!(read("a.tnet"), read("c.tnet"));
@@ -125,12 +128,12 @@ fn missing_and_damaged_data_are_named() {
     let folder = workspace();
     std::fs::write(folder.path().join("kept.tnet"), "precious").unwrap();
     let refused = |parts: &[&str]| {
-        fails(folder.path(), &["train", "--data", "tiny", "--out", "kept.tnet"], parts);
+        fails(folder.path(), &["train", "digits", "--data", "tiny", "--out", "kept.tnet"], parts);
         assert_eq!(std::fs::read_to_string(folder.path().join("kept.tnet")).unwrap(), "precious");
     };
     fails(
         folder.path(),
-        &["train", "--data", "nowhere", "--out", "kept.tnet"],
+        &["train", "digits", "--data", "nowhere", "--out", "kept.tnet"],
         &["nowhere", "train-images-idx3-ubyte"],
     );
     let file = |name: &str| folder.path().join("tiny").join(name);
@@ -185,9 +188,53 @@ fn files_that_are_no_models_or_pictures_are_refused() {
 #[test]
 fn outputs_that_cannot_be_written_are_refused_before_the_training() {
     let folder = workspace();
-    let train = ["train", "--data", "tiny", "--epochs", "4000000000", "--quiet"];
+    let train = ["train", "digits", "--data", "tiny", "--epochs", "4294967295", "--quiet"];
     for option in ["--out", "--log", "--plot"] {
         fails(folder.path(), &[&train[..], &[option, "nowhere/file"]].concat(), &["nowhere/file"]);
         fails(folder.path(), &[&train[..], &[option, "tiny"]].concat(), &["tiny", "directory"]);
     }
+}
+
+#[test]
+fn a_run_leaves_a_folder_that_says_what_it_was() {
+    let folder = workspace();
+    let printed = succeeds(folder.path(), &["train", "--data", "tiny", "--epochs", "2", "--out", "first.tnet"]);
+    assert!(printed.contains("validation loss") && printed.contains("runs/digits-quick"), "{printed}");
+    let run = folder.path().join("runs/digits-quick");
+    let read = |name: &str| std::fs::read(run.join(name)).expect(name);
+    assert!(String::from_utf8(read("recipe.toml")).unwrap().contains("epochs = 2"));
+    // Two epochs, and those of the fine-tuning.
+    assert_eq!(String::from_utf8(read("log.csv")).unwrap().lines().count(), 1 + 2 + 3);
+    assert!(String::from_utf8(read("report.html")).unwrap().contains("digits-quick"));
+    let model = read("digits-quick.tnet");
+    assert_eq!(model, std::fs::read(folder.path().join("first.tnet")).unwrap());
+
+    // The same again is a folder of its own; a finished run that is resumed makes the same file.
+    let again = ["train", "--data", "tiny", "--epochs", "2", "--threads", "1", "--quiet"];
+    assert!(succeeds(folder.path(), &again).contains("runs/digits-quick-2"));
+    assert_eq!(model, std::fs::read(folder.path().join("digits-quick.tnet")).unwrap());
+    let resume = ["train", "--resume", "runs/digits-quick", "--data", "tiny", "--out", "resumed.tnet", "--quiet"];
+    succeeds(folder.path(), &resume);
+    assert_eq!(model, std::fs::read(folder.path().join("resumed.tnet")).unwrap());
+    fails(folder.path(), &["train", "--resume", "runs", "--data", "tiny"], &["runs/recipe.toml"]);
+
+    // Its body, for a training of its own.
+    let transfer = ["train", "--from", "first.tnet", "--data", "tiny", "--epochs", "1", "--quiet"];
+    fails(folder.path(), &transfer, &["first.tnet", "int8"]);
+}
+
+#[test]
+fn a_search_shows_the_best_first_and_goes_on_where_it_was() {
+    let folder = workspace();
+    let tune = ["tune", "digits", "--data", "tiny", "--epochs", "1", "--grid", "learning_rate=0.1,1e-9", "hidden=8,16"];
+    let printed = succeeds(folder.path(), &tune);
+    assert!(printed.contains("runs/tune-digits/trials.csv"), "{printed}");
+    let table = std::fs::read_to_string(folder.path().join("runs/tune-digits/trials.csv")).unwrap();
+    assert_eq!(table.lines().next(), Some("learning_rate,hidden,val_acc,val_loss,seconds"));
+    assert_eq!(table.lines().count(), 1 + 4);
+    assert!(folder.path().join("runs/tune-digits/trials.svg").exists());
+    assert!(succeeds(folder.path(), &tune).contains("4 of 4 are done already"));
+    let other = ["tune", "digits", "--data", "tiny", "--grid", "batch=8", "--out", "runs/tune-digits"];
+    fails(folder.path(), &other, &["trials.csv", "another search"]);
+    fails(folder.path(), &["tune", "digits", "--data", "tiny", "--grid", "speed=1"], &["speed"]);
 }

@@ -9,8 +9,10 @@ use thumbnet::{AlignedBuf, Ensemble, Model};
 /// Trains two networks that differ, and are not perfect.
 fn two_models(folder: &Path) {
     for (seed, name) in [("1", "a.tnet"), ("2", "b.tnet")] {
-        let train =
-            ["train", "--data", "tiny", "--subset", "60", "--epochs", "1", "--seed", seed, "--out", name, "--quiet"];
+        let train = [
+            "train", "digits", "--data", "tiny", "--subset", "60", "--epochs", "1", "--seed", seed, "--out", name,
+            "--quiet",
+        ];
         succeeds(folder, &train);
     }
 }

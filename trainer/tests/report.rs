@@ -19,7 +19,8 @@ fn a_model_that_ships_is_reported_on() {
 #[test]
 fn log_and_recipe_are_shown() {
     let folder = workspace();
-    let train = ["train", "--data", "tiny", "--epochs", "2", "--out", "a.tnet", "--log", "log.csv", "--quiet"];
+    let train =
+        ["train", "digits", "--data", "tiny", "--epochs", "2", "--out", "a.tnet", "--log", "log.csv", "--quiet"];
     succeeds(folder.path(), &train);
     std::fs::write(folder.path().join("a.toml"), "# mine\n").unwrap();
     let report = ["report", "a.tnet", "--data", "tiny"];

@@ -124,13 +124,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
         output::replace(path, plot::training(&name, &trained.history).as_bytes())?;
     }
     let file = export::export_trained(&trained, &recipe, &images)?;
-    output::replace(&run.file(&format!("{name}.tnet")), &file)?;
+    let kept = run.file(&format!("{name}.tnet"));
+    output::replace(&kept, &file)?;
     output::replace(&out, &file)?;
-    let file = ModelFile::read(&out)?;
+    let file = ModelFile::read(&kept)?;
     let page =
         super::report::page(&file, &test, Some(&recipe.to_toml()), &trained.history, Some(display.started.elapsed()))?;
     output::replace(&run.file("report.html"), page.as_bytes())?;
-    report(&file, &test)?;
+    report(&ModelFile::read(&out)?, &test)?;
     print(&format!("{}: the recipe, the log, a checkpoint, the model and report.html\n", run.path().display()))
 }
 
@@ -175,9 +176,9 @@ struct Display<'a> {
     run: &'a Run,
     quiet: bool,
     /// Epochs of the whole training.
-    epochs: u32,
+    epochs: u64,
     /// Those of them that are done.
-    done: u32,
+    done: u64,
     /// Images learned from since then.
     images: usize,
     started: Instant,
@@ -188,16 +189,23 @@ impl<'a> Display<'a> {
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(1) };
         let style = ProgressStyle::with_template("epoch {prefix} {wide_bar:.cyan/blue} {pos}/{len} {msg}");
         bar.set_style(style.expect("the template is well formed"));
-        let epochs = recipe.epochs + recipe.quantize.map_or(0, |quantize| quantize.epochs);
-        Display { bar, run, quiet, epochs, done: before as u32, images: 0, started: Instant::now() }
+        Display {
+            bar,
+            run,
+            quiet,
+            epochs: recipe.all_epochs(),
+            done: before as u64,
+            images: 0,
+            started: Instant::now(),
+        }
     }
 
     /// Images per second, and the time left at this speed.
     fn pace(&self, progress: &Progress) -> String {
         let here = self.images + progress.images;
         let pace = here as f64 / self.started.elapsed().as_secs_f64();
-        let left = f64::from(self.epochs - self.done) * progress.of as f64 - progress.images as f64;
-        let left = HumanDuration(Duration::from_secs_f64((left / pace).max(0.0)));
+        let left = (self.epochs - self.done) as f64 * progress.of as f64 - progress.images as f64;
+        let left = HumanDuration(Duration::try_from_secs_f64(left / pace).unwrap_or(Duration::MAX));
         format!("{} images/s, {left:#} left", grouped(pace as u64))
     }
 }

@@ -121,8 +121,7 @@ impl Search<'_> {
 
     fn train(&self, number: usize, bars: &MultiProgress) -> Result<Outcome> {
         let (recipe, trial) = (&self.recipes[number], tune::texts(&self.trials[number]));
-        let epochs = recipe.epochs + recipe.quantize.map_or(0, |quantize| quantize.epochs);
-        let bar = bars.add(ProgressBar::new(u64::from(epochs) * 1000));
+        let bar = bars.add(ProgressBar::new(recipe.all_epochs() * 1000));
         let style = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/blue} {msg}");
         bar.set_style(style.expect("the template is well formed"));
         bar.set_prefix(trial.join(" "));

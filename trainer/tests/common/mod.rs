@@ -76,7 +76,7 @@ pub(crate) fn workspace() -> TempDir {
     folder
 }
 
-/// Trains the default recipe on the tiny data for a moment and writes `name`.
+/// Trains the recipe `digits` on the tiny data for a moment and writes `name`.
 pub(crate) fn train_tiny(folder: &Path, name: &str) {
-    succeeds(folder, &["train", "--data", "tiny", "--epochs", "2", "--out", name, "--quiet"]);
+    succeeds(folder, &["train", "digits", "--data", "tiny", "--epochs", "2", "--out", name, "--quiet"]);
 }
