@@ -67,3 +67,47 @@ impl<'a> Teacher<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::mnist;
+    use crate::loss::{Loss, LossQuirks};
+    use thumbnet::AlignedBuf;
+
+    /// The mixture as it is defined, in double precision.
+    fn mixture(outputs: &[f32], targets: &[f32], label: usize, temperature: f64, weight: f64) -> f64 {
+        let log_softmax = |logits: &[f32], temperature: f64| -> Vec<f64> {
+            let sum: f64 = logits.iter().map(|&x| (f64::from(x) / temperature).exp()).sum();
+            logits.iter().map(|&x| f64::from(x) / temperature - sum.ln()).collect()
+        };
+        let of_labels = -log_softmax(outputs, 1.0)[label];
+        let answers = log_softmax(targets, temperature).into_iter().zip(log_softmax(outputs, temperature));
+        let of_teacher: f64 = answers.map(|(teacher, own)| -teacher.exp() * own).sum();
+        (1.0 - weight) * of_labels + weight * temperature * temperature * of_teacher
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_the_mixture() {
+        let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/cnn-8-16.tnet")).unwrap();
+        let file = AlignedBuf::from_bytes(&file);
+        let model = Model::load(&file).unwrap();
+        let distill = Distill { from: String::new(), temperature: 3.0, weight: 0.7 };
+        let test = mnist::test(&mnist::default_folder()).unwrap();
+        let teacher = Teacher::new(&model, &distill, &test).unwrap();
+        let outputs: Vec<f32> = (0..10).map(|i| (i as f32 * 1.3).sin()).collect();
+        let targets: Vec<f32> = (0..10).map(|i| (i as f32 * 0.7).cos() * 4.0).collect();
+        let mut gradient = vec![0.0; 10];
+        Loss::CrossEntropy.tally(&outputs, &[4], LossQuirks::default(), Some(&mut gradient));
+        teacher.correct(&outputs, &targets, &mut gradient);
+        for (index, found) in gradient.iter().enumerate() {
+            let at = |step: f32| {
+                let mut moved = outputs.clone();
+                moved[index] += step;
+                mixture(&moved, &targets, 4, 3.0, f64::from(0.7f32))
+            };
+            let expected = (at(1e-2) - at(-1e-2)) / 2e-2;
+            assert!((f64::from(*found) - expected).abs() < 1e-3, "{index}: {found}, expected {expected}");
+        }
+    }
+}
