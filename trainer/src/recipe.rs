@@ -128,6 +128,8 @@ pub struct Recipe {
     /// Changes every image anew before it is learned from.
     #[serde(default)]
     pub augment: Augment,
+    /// Begins with layers of a trained model.
+    pub transfer: Option<Transfer>,
     /// Learns from a larger model, too.
     pub distill: Option<Distill>,
     /// Deviations from the textbook, named, so that a notebook can be followed exactly.
@@ -150,6 +152,18 @@ pub struct Quantize {
     /// What the weights are packed for.
     #[serde(default, rename = "for")]
     pub processor: Processor,
+}
+
+/// Transfer learning: the first layers come from a trained model, as many as it has in common with the recipe. Source: Yosinski et
+/// al., "How transferable are features in deep neural networks?" (2014).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transfer {
+    /// The model's file.
+    pub from: String,
+    /// So many of the first layers with weights stay as they are there.
+    #[serde(default)]
+    pub freeze: usize,
 }
 
 /// Distillation: the loss is a mixture of the cross-entropy with the labels and that with what a larger model, the teacher,

@@ -250,8 +250,7 @@ impl<'a> Training<'a> {
     }
 
     /// Takes the parameters of the first layers from `model`, as many of its layers as are also the recipe's, and keeps those
-    /// of the first `frozen` layers with weights as they are. Source: Yosinski et al., "How transferable are features in deep
-    /// neural networks?" (2014).
+    /// of the first `frozen` layers with weights as they are.
     ///
     /// # Errors
     /// A message if `model` has int8 weights or not even its first layer in common with the recipe, or if fewer layers than

@@ -218,9 +218,23 @@ fn a_run_leaves_a_folder_that_says_what_it_was() {
     assert_eq!(model, std::fs::read(folder.path().join("resumed.tnet")).unwrap());
     fails(folder.path(), &["train", "--resume", "runs", "--data", "tiny"], &["runs/recipe.toml"]);
 
-    // Its body, for a training of its own.
+    // int8 weights are no body for another training.
     let transfer = ["train", "--from", "first.tnet", "--data", "tiny", "--epochs", "1", "--quiet"];
     fails(folder.path(), &transfer, &["first.tnet", "int8"]);
+}
+
+#[test]
+fn a_training_from_another_models_layers_can_be_resumed() {
+    let folder = workspace();
+    train_tiny(folder.path(), "body.tnet");
+    let transfer =
+        ["train", "digits", "--from", "body.tnet", "--freeze", "1", "--data", "tiny", "--epochs", "1", "--seed", "5"];
+    let printed = succeeds(folder.path(), &[&transfer[..], &["--run", "run", "--out", "a.tnet"]].concat());
+    assert!(printed.contains("body.tnet: the first 3 layers with weights are taken over, 1 of them kept"), "{printed}");
+    succeeds(folder.path(), &["train", "--resume", "run", "--data", "tiny", "--out", "b.tnet", "--quiet"]);
+    let [a, b, body] = ["a.tnet", "b.tnet", "body.tnet"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
+    assert!(a == b && a != body);
+    fails(folder.path(), &["train", "digits", "--from", "nowhere.tnet", "--data", "tiny"], &["nowhere.tnet"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use thumbnet_trainer::checkpoint::Checkpoint;
 use thumbnet_trainer::data::{DataSet, Parts};
 use thumbnet_trainer::distill::Teacher;
 use thumbnet_trainer::error::{Error, Result};
-use thumbnet_trainer::recipe::{self, Recipe};
+use thumbnet_trainer::recipe::{self, Recipe, Transfer};
 use thumbnet_trainer::run::Run;
 use thumbnet_trainer::train::{Epoch, Observer, Progress, Training};
 use thumbnet_trainer::{batches, evaluate, export, log, output, plot};
@@ -35,11 +35,6 @@ pub(super) struct Args {
     #[command(flatten)]
     changes: Changes,
     /// Begin with the first layers of this model, as many as it has in common with the recipe
-    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
-    from: Option<PathBuf>,
-    /// Leave the first N layers with weights as they are in that model
-    #[arg(long, value_name = "N", requires = "from", default_value_t = 0)]
-    freeze: usize,
     /// Use N threads [default: as many as the processor has cores]; the result is the same
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
@@ -66,6 +61,12 @@ struct Changes {
     /// Train on the first N images, instead of the recipe's
     #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with = "resume")]
     subset: Option<usize>,
+    /// Begin with the first layers of this model, as many as it has in common with the recipe
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    from: Option<PathBuf>,
+    /// Leave the first N layers with weights as they are in that model
+    #[arg(long, value_name = "N", requires = "from", default_value_t = 0)]
+    freeze: usize,
 }
 
 impl Changes {
@@ -73,6 +74,9 @@ impl Changes {
         recipe.epochs = self.epochs.unwrap_or(recipe.epochs);
         recipe.seed = self.seed.unwrap_or(recipe.seed);
         recipe.images = self.subset.or(recipe.images);
+        if let Some(path) = &self.from {
+            recipe.transfer = Some(Transfer { from: path.display().to_string(), freeze: self.freeze });
+        }
     }
 }
 
@@ -96,8 +100,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let teacher = distill.as_ref().map(|distill| ModelFile::read(Path::new(&distill.from))).transpose()?;
     let teacher_model = teacher.as_ref().map(ModelFile::model).transpose()?;
     let mut training = Training::new(&recipe, &images, &test)?;
-    if let Some(path) = &args.from {
-        start_from(&mut training, &ModelFile::read(path)?, args.freeze)?;
+    if let Some(Transfer { from, freeze }) = &recipe.transfer {
+        start_from(&mut training, &ModelFile::read(Path::new(from))?, *freeze)?;
     }
     if let (Some(file), Some(model), Some(distill)) = (&teacher, &teacher_model, &distill) {
         training.learn_from(Teacher::new(model, distill, &images).map_err(|problem| file.error(problem))?);
