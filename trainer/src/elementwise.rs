@@ -45,6 +45,17 @@ pub(crate) fn take(sums: &mut [f32], values: &mut [f32]) {
     }
 }
 
+/// Adds the rows of `values` (`[N, sums.len()]`) to `sums`, one after the other as numpy does; for many rows of few values
+/// [`crate::kernels::channels::add_rows`] is faster.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(crate) fn add_rows(values: &[f32], sums: &mut [f32]) {
+    for row in values.chunks_exact(sums.len()) {
+        for (sum, &value) in sums.iter_mut().zip(row) {
+            *sum += value;
+        }
+    }
+}
+
 /// Adds `bias` to every row of `values` (`[N, bias.len()]`).
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub(crate) fn add_bias(values: &mut [f32], bias: &[f32]) {

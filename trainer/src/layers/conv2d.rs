@@ -41,7 +41,7 @@ impl Layer for Conv2d {
         let parameters = parameters.expect("a convolution has parameters");
         activation::backward(self.descriptor.activation(), output, self.tanh_scale, output_gradient);
         if let Some(gradients) = gradients {
-            gradients.add_bias(output_gradient);
+            gradients.add_bias(output_gradient, true);
             gradients.touch_all();
             let sums = &mut gradients.weights;
             conv2d::weight_gradient(&self.geometry, &mut self.workspace, input, output_gradient, sums);

@@ -52,7 +52,7 @@ impl Dense {
             gemm::multiply(input, Matrix::new(output_gradient, rows, outputs), &mut gradients.weights, true);
             gradients.touch_all();
         }
-        gradients.add_bias(output_gradient);
+        gradients.add_bias(output_gradient, false);
     }
 
     /// The weights that carry the gradient to the layer below.

@@ -147,10 +147,13 @@ impl Gradients {
         }
     }
 
-    /// Adds the gradient of the biases: the sum of the rows of `output_gradient`.
-    pub(super) fn add_bias(&mut self, output_gradient: &[f32]) {
-        if !self.bias.is_empty() {
-            channels::add_rows(output_gradient, &mut self.bias);
+    /// Adds the gradient of the biases: the sum of the rows of `output_gradient`, of which there is one for each image or,
+    /// if there are `many`, for each position of each image.
+    pub(super) fn add_bias(&mut self, output_gradient: &[f32], many: bool) {
+        match (self.bias.is_empty(), many) {
+            (true, _) => {}
+            (false, false) => elementwise::add_rows(output_gradient, &mut self.bias),
+            (false, true) => channels::add_rows(output_gradient, &mut self.bias),
         }
     }
 
