@@ -23,7 +23,7 @@ pub fn csv(history: &[Epoch]) -> String {
     })
 }
 
-/// Reads what [`csv`] wrote. Columns are found by their names, so that logs of earlier versions can be read as well.
+/// Reads what [`csv()`] wrote. Columns are found by their names, so that logs of earlier versions can be read as well.
 ///
 /// # Errors
 /// A message with the line and the cell that cannot be.

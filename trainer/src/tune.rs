@@ -188,7 +188,7 @@ pub fn csv(axes: &[Axis], outcomes: &[Outcome]) -> String {
     String::from_utf8(writer.into_inner().expect("a vector takes all")).expect("text in, text out")
 }
 
-/// Reads what [`csv`] wrote for the same axes.
+/// Reads what [`csv()`] wrote for the same axes.
 ///
 /// # Errors
 /// [`Error::Contents`] if it is of other axes, or damaged.
