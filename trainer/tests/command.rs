@@ -203,8 +203,8 @@ fn a_run_leaves_a_folder_that_says_what_it_was() {
     let run = folder.path().join("runs/digits-quick");
     let read = |name: &str| std::fs::read(run.join(name)).expect(name);
     assert!(String::from_utf8(read("recipe.toml")).unwrap().contains("epochs = 2"));
-    // Two epochs, and those of the fine-tuning.
-    assert_eq!(String::from_utf8(read("log.csv")).unwrap().lines().count(), 1 + 2 + 3);
+    // Two epochs, and the five of the fine-tuning.
+    assert_eq!(String::from_utf8(read("log.csv")).unwrap().lines().count(), 1 + 2 + 5);
     assert!(String::from_utf8(read("report.html")).unwrap().contains("digits-quick"));
     let model = read("digits-quick.tnet");
     assert_eq!(model, std::fs::read(folder.path().join("first.tnet")).unwrap());
