@@ -106,13 +106,14 @@ fn main() -> ExitCode {
 }
 
 fn train_models() -> anyhow::Result<()> {
-    digits::TRAINED.iter().try_for_each(|recipe| {
-        let model = format!("models/{recipe}.tnet");
-        let run = |arguments: &str| {
-            let trainer = format!("run --release --package thumbnet-trainer -- {arguments}");
-            command::run(command::cargo().args(trainer.split(' ')))
-        };
-        run(&format!("train {recipe} --out {model}"))?;
-        run(&format!("convert {model} --weights int8 --out models/{recipe}-int8.tnet"))
-    })
+    let run = |arguments: String| {
+        let trainer = format!("run --release --package thumbnet-trainer -- {arguments}");
+        command::run(command::cargo().args(trainer.split(' ')))
+    };
+    let train = |recipe: &str| run(format!("train {recipe} --out models/{recipe}.tnet"));
+    for recipe in digits::TRAINED {
+        train(recipe)?;
+        run(format!("convert models/{recipe}.tnet --weights int8 --out models/{recipe}-int8.tnet"))?;
+    }
+    digits::FINE_TUNED.into_iter().try_for_each(train)
 }
