@@ -81,9 +81,12 @@ impl Kernel for Softmax<'_> {
         self,
         token: V::Token,
     ) {
+        if V::LANES == 1 {
+            return one_by_one::<V>(token, self.0);
+        }
         // Where there is NaN, it makes the sum NaN, whatever the largest value is then.
         let least = V::splat(token, f32::NEG_INFINITY);
-        if V::LANES > 1 && self.0.len() <= V::LANES {
+        if self.0.len() <= V::LANES {
             // Without a way through memory.
             let values = V::load(token, self.0);
             let largest = V::splat(token, largest_lane(only::<V>(token, self.0, values, least)));
@@ -108,6 +111,17 @@ impl Kernel for Softmax<'_> {
             V::load(token, chunk).div(sum).store(chunk);
         }
     }
+}
+
+/// Softmax without vectors, which takes a microcontroller less code.
+#[inline(always)]
+fn one_by_one<V: Vector>(token: V::Token, values: &mut [f32]) {
+    let larger = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
+    let largest = values.iter().copied().fold(f32::NEG_INFINITY, larger);
+    values.iter_mut().for_each(|value| *value -= largest);
+    Map(&mut *values, Exp).run::<V, 1, 1, 1, 1>(token);
+    let sum: f32 = values.iter().sum();
+    values.iter_mut().for_each(|value| *value /= sum);
 }
 
 /// `exp(values - largest)`, and 0 in lanes without a value in `chunk`.
