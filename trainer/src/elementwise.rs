@@ -118,11 +118,16 @@ pub(crate) fn sigmoid_slope(output: &[f32], gradient: &mut [f32]) {
 /// The largest int8 weight or activation, in steps.
 pub(crate) const LARGEST_INT8: f32 = 127.0;
 
+#[inline(always)]
+fn nearest_step(value: f32, step: f32) -> f32 {
+    (value / step + 0.5).floor().clamp(-LARGEST_INT8, LARGEST_INT8) * step
+}
+
 /// Rounds to a multiple of `step`, at most 127 of them on either side of zero: the int8 activations of the core.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub(crate) fn round_to_steps(input: &[f32], step: f32, output: &mut [f32]) {
     for (rounded, &value) in output.iter_mut().zip(input) {
-        *rounded = (value / step + 0.5).floor().clamp(-LARGEST_INT8, LARGEST_INT8) * step;
+        *rounded = nearest_step(value, step);
     }
 }
 
@@ -130,7 +135,7 @@ pub(crate) fn round_to_steps(input: &[f32], step: f32, output: &mut [f32]) {
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 pub(crate) fn round_to_steps_in_place(values: &mut [f32], step: f32) {
     for value in values {
-        *value = (*value / step + 0.5).floor().clamp(-LARGEST_INT8, LARGEST_INT8) * step;
+        *value = nearest_step(*value, step);
     }
 }
 

@@ -67,7 +67,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let table = folder.join("trials.csv");
     let done = match std::fs::read_to_string(&table) {
         Ok(text) => tune::parse_csv(&table, &text, axes)?,
-        Err(_) => Vec::new(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        // Not to be written over.
+        Err(e) => return Err(Error::read(&table)(e)),
     };
     let Parts { training: images, .. } = args.data.source()?.parts()?;
     let search = Search { axes, trials: &trials, recipes: &recipes, images: &images, table: &table };

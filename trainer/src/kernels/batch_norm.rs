@@ -61,6 +61,12 @@ impl Sums {
     }
 }
 
+/// What normalises a channel of this mean and variance: its factor, and what is added then.
+pub fn scale_and_shift((mean, variance): (f64, f64), gamma: f32, beta: f32, epsilon: f64) -> (f32, f32) {
+    let scale = f64::from(gamma) / (variance + epsilon).sqrt();
+    (scale as f32, (f64::from(beta) - mean * scale) as f32)
+}
+
 /// What a batch is normalised with, or its gradients carried back with.
 #[derive(Clone, Debug)]
 pub struct Factors {
@@ -81,9 +87,9 @@ impl Factors {
 
     /// Takes over what normalises: mean and variance of each channel, of the batch or, outside training, as averaged.
     pub fn normalize(&mut self, moments: impl Fn(usize) -> (f64, f64), gamma: &[f32], beta: &[f32], epsilon: f64) {
-        let scale = |channel: usize| f64::from(gamma[channel]) / (moments(channel).1 + epsilon).sqrt();
-        self.scale.set(|channel| scale(channel) as f32);
-        self.shift.set(|channel| (f64::from(beta[channel]) - moments(channel).0 * scale(channel)) as f32);
+        let factors = |channel: usize| scale_and_shift(moments(channel), gamma[channel], beta[channel], epsilon);
+        self.scale.set(|channel| factors(channel).0);
+        self.shift.set(|channel| factors(channel).1);
     }
 
     /// `output = input` normalised, both `[rows, H, W, channels]`.

@@ -5,7 +5,7 @@
 //! batch normalisation): micro batches need not wait for each other.
 
 use super::{Backward, Forward, Layer, Parameters, Pass, activation};
-use crate::kernels::batch_norm::{Factors, Sums};
+use crate::kernels::batch_norm::{Factors, Sums, scale_and_shift};
 use thumbnet::layer as core;
 
 /// Added to variances, so that a channel that never changes divides by no zero.
@@ -39,8 +39,8 @@ impl BatchNorm {
     /// The factor and the summand of channel `channel` once training is over.
     pub fn fold(parameters: &Parameters, channel: usize) -> (f32, f32) {
         let (mean, variance) = parameters.running.split_at(parameters.outputs);
-        let factor = f64::from(parameters.weights[channel]) / (f64::from(variance[channel]) + EPSILON).sqrt();
-        (factor as f32, (f64::from(parameters.bias[channel]) - f64::from(mean[channel]) * factor) as f32)
+        let moments = (f64::from(mean[channel]), f64::from(variance[channel]));
+        scale_and_shift(moments, parameters.weights[channel], parameters.bias[channel], EPSILON)
     }
 }
 
