@@ -46,16 +46,21 @@ pub fn evaluate_ensemble(
     images: &DataSet,
     threads: NonZeroUsize,
 ) -> Result<Evaluation, String> {
-    // All members take and know the same.
-    let first = &ensemble.members()[0];
-    check_shape(first, images)?;
-    let labels = labels_for(first, images)?;
-    let mut outputs = ensemble_outputs(ensemble, images, threads)?;
-    if ensemble.ends_with_softmax() {
-        // The logits of which these would be the probabilities.
-        outputs.iter_mut().for_each(|probability| *probability = probability.max(f32::MIN_POSITIVE).ln());
-    }
-    Ok(tally(ensemble.output_len(), loss(ensemble.ends_with_softmax()), &labels, &outputs))
+    let outputs = ensemble_outputs(ensemble, images, threads)?;
+    evaluate_outputs(ensemble, images, &outputs)
+}
+
+/// The same from the ensemble's [outputs](ensemble_outputs), for who needs them for something else too.
+///
+/// # Errors
+/// As of [`evaluate`].
+pub fn evaluate_outputs(ensemble: &Ensemble<'_>, images: &DataSet, outputs: &[f32]) -> Result<Evaluation, String> {
+    let labels = labels_for(&ensemble.members()[0], images)?;
+    // The logits of which the outputs of a softmax would be the probabilities.
+    let logit = |&probability: &f32| probability.max(f32::MIN_POSITIVE).ln();
+    let softmax = ensemble.ends_with_softmax();
+    let logits = if softmax { outputs.iter().map(logit).collect() } else { outputs.to_vec() };
+    Ok(tally(ensemble.output_len(), loss(softmax), &labels, &logits))
 }
 
 /// The outputs of `ensemble` for every image, `[N, outputs]`.
@@ -63,6 +68,8 @@ pub fn evaluate_ensemble(
 /// # Errors
 /// A message if the images do not fit.
 pub fn ensemble_outputs(ensemble: &Ensemble<'_>, images: &DataSet, threads: NonZeroUsize) -> Result<Vec<f32>, String> {
+    // All members take and know the same.
+    check_shape(&ensemble.members()[0], images)?;
     let mut outputs = vec![0.0; images.len() * ensemble.output_len()];
     let values = images.values_for(ensemble.input());
     batches::ensemble_batch(ensemble, values.as_input(), &mut outputs, threads).map_err(|e| e.to_string())?;

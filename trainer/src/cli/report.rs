@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thumbnet_trainer::data::DataSet;
 use thumbnet_trainer::error::{Error, Result};
+use thumbnet_trainer::evaluate::{self, Evaluation};
 use thumbnet_trainer::report::{Examples, Report};
 use thumbnet_trainer::train::Epoch;
-use thumbnet_trainer::{batches, evaluate, log, mistakes, output, report};
+use thumbnet_trainer::{batches, log, mistakes, output, report};
 
 /// Write a page about a model: key figures, confusion matrix, the worst mistakes, layers, kernels.
 #[derive(Debug, clap::Args)]
@@ -36,24 +37,24 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(Error::read(path));
     let recipe = args.recipe.as_ref().map(read).transpose()?;
     let history = args.log.as_deref().map(history).transpose()?.unwrap_or_default();
-    let page = page(&file, &args.part.read(&args.data)?, recipe.as_deref(), &history, None)?;
+    let (page, _) = page(&file, &args.part.read(&args.data)?, recipe.as_deref(), &history, None)?;
     output::replace(&args.out, page.as_bytes())?;
     print(&format!("{}: {} bytes\n", args.out.display(), page.len()))
 }
 
-/// The page about the model in `file` and what it does with `test`; the rest is about its training.
+/// The page about the model in `file`, and what it does with `test`; the rest is about its training.
 pub(super) fn page(
     file: &ModelFile,
     test: &DataSet,
     recipe: Option<&str>,
     history: &[Epoch],
     training_time: Option<Duration>,
-) -> Result<String> {
+) -> Result<(String, Evaluation)> {
     let whole = file.ensemble()?;
     let refused = |problem: String| file.error(problem);
-    let evaluation = evaluate::evaluate_ensemble(&whole, test, batches::cores()).map_err(refused)?;
-    let classes = evaluate::labels_for(&whole.members()[0], test).map_err(refused)?;
     let outputs = evaluate::ensemble_outputs(&whole, test, batches::cores()).map_err(refused)?;
+    let evaluation = evaluate::evaluate_outputs(&whole, test, &outputs).map_err(refused)?;
+    let classes = evaluate::labels_for(&whole.members()[0], test).map_err(refused)?;
     let values = test.values_for(whole.input());
     let page = Report {
         title: &file.path.file_stem().unwrap_or_default().to_string_lossy(),
@@ -68,7 +69,8 @@ pub(super) fn page(
         examples: Examples { values: values.as_input(), shape: test.input.shape },
         mistakes: &mistakes::worst(&outputs, &classes, whole.output_len(), report::MISTAKES),
     };
-    Ok(page.html())
+    let html = page.html();
+    Ok((html, evaluation))
 }
 
 fn history(path: &Path) -> Result<Vec<Epoch>> {

@@ -5,13 +5,14 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thumbnet_trainer::checkpoint::Checkpoint;
-use thumbnet_trainer::data::{DataSet, Parts};
+use thumbnet_trainer::data::Parts;
 use thumbnet_trainer::distill::Teacher;
 use thumbnet_trainer::error::{Error, Result};
+use thumbnet_trainer::evaluate::Evaluation;
 use thumbnet_trainer::recipe::{self, Recipe, Transfer};
 use thumbnet_trainer::run::Run;
 use thumbnet_trainer::train::{Epoch, Observer, Progress, Training};
-use thumbnet_trainer::{batches, evaluate, export, log, output, plot};
+use thumbnet_trainer::{export, log, output, plot};
 
 /// Train a network and export it, then measure the exported file on the test images.
 ///
@@ -34,7 +35,6 @@ pub(super) struct Args {
     resume: Option<PathBuf>,
     #[command(flatten)]
     changes: Changes,
-    /// Begin with the first layers of this model, as many as it has in common with the recipe
     /// Use N threads [default: as many as the processor has cores]; the result is the same
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
@@ -128,14 +128,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
         output::replace(path, plot::training(&name, &trained.history).as_bytes())?;
     }
     let file = export::export_trained(&trained, &recipe, &images)?;
-    let kept = run.file(&format!("{name}.tnet"));
-    output::replace(&kept, &file)?;
+    output::replace(&run.file(&format!("{name}.tnet")), &file)?;
     output::replace(&out, &file)?;
-    let file = ModelFile::read(&kept)?;
-    let page =
-        super::report::page(&file, &test, Some(&recipe.to_toml()), &trained.history, Some(display.started.elapsed()))?;
+    let time = display.started.elapsed();
+    // What is measured is the file as it now lies on the disk.
+    let file = ModelFile::read(&out)?;
+    let (page, evaluation) = super::report::page(&file, &test, Some(&recipe.to_toml()), &trained.history, Some(time))?;
     output::replace(&run.file("report.html"), page.as_bytes())?;
-    report(&ModelFile::read(&out)?, &test)?;
+    report(&file, &evaluation)?;
     print(&format!("{}: the recipe, the log, a checkpoint, the model and report.html\n", run.path().display()))
 }
 
@@ -147,11 +147,8 @@ fn start_from(training: &mut Training<'_>, file: &ModelFile, freeze: usize) -> R
     ))
 }
 
-/// Measures the file as it now lies on the disk.
-fn report(file: &ModelFile, test: &DataSet) -> Result<()> {
-    let model = file.model()?;
-    let evaluation = evaluate::evaluate(&model, test, batches::cores()).map_err(|problem| file.error(problem))?;
-    let parameters = model.layers().map(|layer| layer.parameters).sum();
+fn report(file: &ModelFile, evaluation: &Evaluation) -> Result<()> {
+    let parameters = file.model()?.layers().map(|layer| layer.parameters).sum();
     print(&format!(
         "{}: {} parameters, {} bytes\ntest accuracy {:.2} % ({} of {} images), mean loss {:.4}\n",
         file.path.display(),

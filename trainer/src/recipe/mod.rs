@@ -1,14 +1,19 @@
 //! Recipes: a network and how it is trained, as a TOML file that people can read, copy and edit.
 
+mod layer;
+mod quirks;
+
+pub use layer::{Activation, Crop, Init, Layer, Padding};
+pub use quirks::{FirstUpdate, Quirks};
+
 use crate::augment::Augment;
 use crate::error::{Error, Result};
-use crate::loss::{Loss, LossQuirks};
+use crate::loss::Loss;
 use crate::optimizer::{Regularize, Rule};
-use crate::random::RandomState;
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use thumbnet::layer::{Packing, Slope};
+use thumbnet::layer::Packing;
 
 /// The recipe that `thumbnet train` takes when none is named.
 pub const DEFAULT: &str = "digits-quick";
@@ -24,7 +29,7 @@ pub struct BuiltIn {
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
-        &[$(BuiltIn { name: $name, text: include_str!(concat!("../recipes/", $name, ".toml")) }),*]
+        &[$(BuiltIn { name: $name, text: include_str!(concat!("../../recipes/", $name, ".toml")) }),*]
     };
 }
 
@@ -201,242 +206,6 @@ impl From<Processor> for Packing {
     }
 }
 
-/// One layer of a recipe.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Layer {
-    /// Fully connected.
-    Dense {
-        /// Number of outputs.
-        outputs: u16,
-        /// Applied to the sums.
-        #[serde(default)]
-        activation: Activation,
-        /// Whether there are biases; they start at zero.
-        #[serde(default = "yes")]
-        bias: bool,
-        /// Whether the sums are normalised before the activation; there are no other biases then.
-        #[serde(default)]
-        batch_norm: bool,
-        /// How the weights start.
-        init: Init,
-    },
-    /// 2-D convolution.
-    Conv2d {
-        /// Number of output channels.
-        filters: u16,
-        /// Height and width of the window.
-        kernel: [u8; 2],
-        /// Vertical and horizontal step.
-        #[serde(default = "unit")]
-        stride: [u8; 2],
-        /// What lies around the image.
-        #[serde(default)]
-        padding: Padding,
-        /// Rows and columns of the input that are left out.
-        #[serde(default)]
-        crop: Crop,
-        /// Applied to the sums.
-        #[serde(default)]
-        activation: Activation,
-        /// Whether there are biases; they start at zero.
-        #[serde(default = "yes")]
-        bias: bool,
-        /// Whether the sums are normalised before the activation; there are no other biases then.
-        #[serde(default)]
-        batch_norm: bool,
-        /// How the weights start.
-        init: Init,
-    },
-    /// 2-D convolution of every channel by itself.
-    DepthwiseConv2d {
-        /// Height and width of the window.
-        kernel: [u8; 2],
-        /// Vertical and horizontal step.
-        #[serde(default = "unit")]
-        stride: [u8; 2],
-        /// What lies around the image.
-        #[serde(default)]
-        padding: Padding,
-        /// Applied to the sums.
-        #[serde(default)]
-        activation: Activation,
-        /// Whether there are biases; they start at zero.
-        #[serde(default = "yes")]
-        bias: bool,
-        /// Whether the sums are normalised before the activation; there are no other biases then.
-        #[serde(default)]
-        batch_norm: bool,
-        /// How the weights start.
-        init: Init,
-    },
-    /// 2-D max pooling without padding.
-    MaxPool2d {
-        /// Height and width of the window.
-        kernel: [u8; 2],
-        /// Vertical and horizontal step; the window's size if not given.
-        stride: Option<[u8; 2]>,
-    },
-    /// 2-D average pooling without padding.
-    AvgPool2d {
-        /// Height and width of the window.
-        kernel: [u8; 2],
-        /// Vertical and horizontal step; the window's size if not given.
-        stride: Option<[u8; 2]>,
-    },
-    /// The mean of every channel.
-    GlobalAvgPool2d,
-    /// Sets values to zero at random during training.
-    Dropout {
-        /// The probability of being dropped, at least 0 and less than 1.
-        rate: f64,
-    },
-}
-
-/// The function that a layer applies to its sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activation {
-    /// The sum itself.
-    #[default]
-    None,
-    /// `max(0, x)`.
-    Relu,
-    /// Hyperbolic tangent.
-    Tanh,
-    /// `1 / (1 + exp(-x))`.
-    Sigmoid,
-    /// `min(max(0, x), 6)`.
-    Relu6,
-    /// `x` where it is positive, otherwise so many times `x`: between 2^-16 and 1, rounded to what the format has.
-    LeakyRelu(f32),
-}
-
-/// What lies around the image of a convolution.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Padding {
-    /// Nothing: windows stay inside.
-    #[default]
-    Valid,
-    /// Zeros, so that the output is as large as the input divided by the stride, rounded up; an odd row or column goes
-    /// to the bottom or right, as in TensorFlow.
-    Same,
-}
-
-impl From<Activation> for thumbnet::layer::Activation {
-    fn from(activation: Activation) -> Self {
-        match activation {
-            Activation::None => Self::None,
-            Activation::Relu => Self::Relu,
-            Activation::Tanh => Self::Tanh,
-            Activation::Sigmoid => Self::Sigmoid,
-            Activation::Relu6 => Self::Relu6,
-            Activation::LeakyRelu(slope) => Self::LeakyRelu(Slope::new(slope).expect("a slope of a checked recipe")),
-        }
-    }
-}
-
-/// Rows and columns of the input that a convolution leaves out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Crop {
-    /// Rows at the top.
-    pub top: u8,
-    /// Rows at the bottom.
-    pub bottom: u8,
-    /// Columns at the left.
-    pub left: u8,
-    /// Columns at the right.
-    pub right: u8,
-}
-
-/// How the weights of a layer start. Values are drawn in double precision in memory order and rounded once.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Init {
-    /// Uniform in `[-limit, limit)`, drawn as `2 * limit * random() - limit`.
-    Uniform(f64),
-    /// Normal with this standard deviation, drawn as `randn() * deviation`.
-    Normal(f64),
-    /// Normal with variance `2 / inputs`, for ReLU. Source: He et al., "Delving Deep into Rectifiers" (2015).
-    HeNormal,
-    /// Uniform within `sqrt(6 / (inputs + outputs))`, for tanh and softmax. Source: Glorot and Bengio, "Understanding
-    /// the difficulty of training deep feedforward neural networks" (2010).
-    GlorotUniform,
-}
-
-impl Init {
-    /// One weight of a layer with `inputs` values per sum and `outputs` sums.
-    pub fn draw(self, inputs: usize, outputs: usize, rng: &mut RandomState) -> f64 {
-        match self {
-            Init::Uniform(limit) => 2.0 * limit * rng.random_sample() - limit,
-            Init::Normal(deviation) => rng.randn() * deviation,
-            Init::HeNormal => rng.randn() * (2.0 / inputs as f64).sqrt(),
-            Init::GlorotUniform => Init::Uniform((6.0 / (inputs + outputs) as f64).sqrt()).draw(inputs, outputs, rng),
-        }
-    }
-}
-
-/// What the notebooks do otherwise than the textbook, one option each. All are off unless a recipe sets them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Quirks {
-    /// The gradient is divided by the batch size twice (s0, s1), so a rate of 2 acts as 0.02 on the mean gradient.
-    pub divide_by_batch_twice: bool,
-    /// Tanh's slope is taken at the value that dropout has already doubled (s0, s1): `1 - (2t)^2`, which is negative
-    /// where `|t| > 1/2`. The textbook takes `1 - t^2`.
-    pub slope_after_dropout: bool,
-    /// The dropout mask doubles the kept values on the way forward but not their gradients on the way back (s0, s1, s2).
-    pub unscaled_dropout_gradient: bool,
-    /// The kernels of convolutions step up the gradient (s1: `kernels -=` where the deltas call for `+=`). The other
-    /// layers still descend, and the network learns on what random kernels give it.
-    pub kernels_climb: bool,
-    /// The squared error's gradient lacks the factor 2 (s2): the loss is reported as `sum (y - o)^2`, the step is that
-    /// of half of it.
-    pub half_squared_error_gradient: bool,
-    /// The update stands inside the loop over the images of a batch (s2-batch): as many updates per batch as it has
-    /// images, all from the outputs of the one forward pass. With a fixed output error the output weights move along a
-    /// straight line, so the hidden layer sees their mean position; both layers are updated once by the sum. Only for
-    /// networks of two dense layers.
-    pub update_per_image: bool,
-    /// Training accuracy and loss are divided by all images, also those that `drop_last` left out (s0, s1, s2-batch; it
-    /// shows in s1, which uses 896 of its 1,000).
-    pub average_over_dropped: bool,
-    /// The sum of the batches' mean losses is divided by the number of *full* batches, even where a smaller last batch
-    /// adds to it (s4: `60000 // batch`).
-    pub loss_over_full_batches: bool,
-    /// Weights are drawn, thrown away and drawn again (s3 initialises in two cells).
-    pub weights_drawn_twice: bool,
-    /// Cross-entropy is reported as `-ln(p + log_offset)` (s4: 1e-8). The gradient does not know it.
-    pub log_offset: f64,
-    /// Cross-entropy is reported from probabilities clipped to `[clip, 1 - clip]` (s3: 1e-12).
-    pub clip_probabilities: f64,
-    /// One more update before the first epoch (s4 tries out its update on five images and trains on from there).
-    pub first_update: Option<FirstUpdate>,
-}
-
-/// See [`Quirks::first_update`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FirstUpdate {
-    /// It takes the first so many images.
-    pub images: usize,
-    /// Its learning rate.
-    pub learning_rate: f32,
-}
-
-impl Quirks {
-    /// The part that concerns the loss.
-    pub fn of_loss(&self) -> LossQuirks {
-        LossQuirks {
-            log_offset: self.log_offset,
-            clip: self.clip_probabilities,
-            half_gradient: self.half_squared_error_gradient,
-        }
-    }
-}
-
 impl Recipe {
     /// The recipe called `name`: a built-in one, or else the file of that name.
     ///
@@ -505,20 +274,8 @@ impl Recipe {
             return Err(self.error(format!("learning_rate = {rate} must be positive")));
         }
         self.check_training()?;
-        for layer in &self.layers {
-            match layer {
-                Layer::Dense { activation: Activation::LeakyRelu(slope), .. }
-                | Layer::Conv2d { activation: Activation::LeakyRelu(slope), .. }
-                | Layer::DepthwiseConv2d { activation: Activation::LeakyRelu(slope), .. }
-                    if Slope::new(*slope).is_none() =>
-                {
-                    return Err(self.error(format!("leaky-relu = {slope} must lie between 2^-16 and 1")));
-                }
-                Layer::Dropout { rate } if !(0.0..1.0).contains(rate) => {
-                    return Err(self.error(format!("rate = {rate} of dropout must be at least 0 and less than 1")));
-                }
-                _ => {}
-            }
+        if let Some(problem) = self.layers.iter().find_map(Layer::problem) {
+            return Err(self.error(problem));
         }
         if self.quirks.update_per_image {
             self.check_update_per_image()?;
@@ -550,21 +307,11 @@ impl Recipe {
         ];
         match problems.into_iter().flatten().next() {
             Some(problem) => Err(self.error(problem)),
-            None if self.has_batch_norm() && self.micro_batch.is_none() => {
+            None if self.layers.iter().any(Layer::has_batch_norm) && self.micro_batch.is_none() => {
                 Err(self.error("batch_norm needs micro_batch, the number of images that it takes its means over"))
             }
             None => Ok(()),
         }
-    }
-
-    fn has_batch_norm(&self) -> bool {
-        let normalised = |layer: &Layer| match layer {
-            Layer::Dense { batch_norm, .. }
-            | Layer::Conv2d { batch_norm, .. }
-            | Layer::DepthwiseConv2d { batch_norm, .. } => *batch_norm,
-            _ => false,
-        };
-        self.layers.iter().any(normalised)
     }
 
     fn check_update_per_image(&self) -> Result<()> {
@@ -618,10 +365,6 @@ fn one() -> u32 {
 
 fn yes() -> bool {
     true
-}
-
-fn unit() -> [u8; 2] {
-    [1, 1]
 }
 
 #[cfg(test)]
