@@ -1,19 +1,26 @@
 //! The training loop: epochs, batches, updates, and what it reports on the way.
 
-use crate::augment::{self, Augmenter};
+mod lesson;
+mod measure;
+mod rates;
+
+pub use measure::measure;
+
+use crate::augment::Augmenter;
 use crate::checkpoint::{self, Checkpoint, Weights};
 use crate::data::DataSet;
 use crate::distill::Teacher;
 use crate::error::{Error, Result};
 use crate::export::export_for;
-use crate::layers::Pass;
-use crate::loss::{self, Tally};
-use crate::network::{Network, Replica, Shared};
+use crate::loss::Tally;
+use crate::network::Network;
 use crate::optimizer::Optimizer;
 use crate::quantize::{self, Steps};
 use crate::random::RandomState;
 use crate::recipe::{Quantize, Recipe};
-use crate::schedule::Schedule;
+use lesson::{Lesson, Worker};
+use measure::measure_some;
+use rates::Rates;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use thumbnet::Model;
@@ -111,60 +118,6 @@ pub fn fine_tune(
     Ok(training.trained)
 }
 
-/// Tallies the network's answers to `images`, without dropout.
-pub fn measure(network: &mut Network, recipe: &Recipe, images: &DataSet) -> Tally {
-    let order: Vec<usize> = (0..images.len()).collect();
-    measure_some(network, recipe, images, &order)
-}
-
-/// As [`measure`], for the images named by `indices`.
-fn measure_some(network: &mut Network, recipe: &Recipe, images: &DataSet, indices: &[usize]) -> Tally {
-    let rows = network.slice_rows();
-    let (shared, replicas) = network.split();
-    let mut tally = Tally::default();
-    let answer = |replica: &mut Replica, slice: &[usize]| {
-        let labels: Vec<u16> = slice.iter().map(|&index| images.labels[index]).collect();
-        replica.load(images, slice);
-        let outputs = replica.forward(shared, slice.len(), Pass::Test);
-        recipe.loss.tally(outputs, &labels, recipe.quirks.of_loss(), None)
-    };
-    for wave in indices.chunks(rows * replicas.len()) {
-        let slices = replicas.par_iter_mut().zip(wave.par_chunks(rows));
-        // Added up in order: the sum of the losses is the same whatever the number of threads.
-        let tallies: Vec<Tally> = slices.map(|(replica, slice)| answer(replica, slice)).collect();
-        tallies.into_iter().for_each(|part| tally += part);
-    }
-    tally
-}
-
-/// The learning rates of some epochs.
-#[derive(Clone, Copy, Debug)]
-struct Rates {
-    /// What the schedule's factors are of.
-    peak: f32,
-    schedule: Schedule,
-    warm_up: f64,
-    /// How many epochs there are.
-    epochs: u32,
-}
-
-impl Rates {
-    fn of(recipe: &Recipe) -> Self {
-        let Recipe { learning_rate: peak, schedule, warm_up, epochs, .. } = *recipe;
-        Rates { peak, schedule, warm_up, epochs }
-    }
-
-    fn of_fine_tuning(quantize: Quantize) -> Self {
-        Rates { peak: quantize.learning_rate, schedule: Schedule::Cosine, warm_up: 0.0, epochs: quantize.epochs }
-    }
-
-    /// The learning rate after so many epochs.
-    fn after(&self, epochs: f64) -> f32 {
-        let warm = if epochs < self.warm_up { epochs / self.warm_up } else { 1.0 };
-        (f64::from(self.peak) * warm * self.schedule.factor(epochs, self.epochs)) as f32
-    }
-}
-
 /// A training in progress.
 pub struct Training<'a> {
     recipe: &'a Recipe,
@@ -187,16 +140,6 @@ pub struct Training<'a> {
     /// One for each replica.
     workers: Vec<Worker>,
     teacher: Option<Teacher<'a>>,
-}
-
-/// What a thread needs beside a replica.
-#[derive(Clone, Default)]
-struct Worker {
-    labels: Vec<u16>,
-    /// What the teacher says of the images.
-    targets: Vec<f32>,
-    tally: Tally,
-    augmenter: Option<Augmenter>,
 }
 
 impl<'a> Training<'a> {
@@ -519,51 +462,5 @@ impl<'a> Training<'a> {
         let mut tally = Tally::default();
         self.workers[..count].iter().for_each(|worker| tally += worker.tally);
         (tally, count)
-    }
-}
-
-/// What is learned from, and how.
-#[derive(Clone, Copy)]
-struct Lesson<'a> {
-    recipe: &'a Recipe,
-    images: &'a DataSet,
-    teacher: Option<Teacher<'a>>,
-    /// How many epochs there were.
-    epoch: u32,
-}
-
-impl Lesson<'_> {
-    /// Adds the gradients for the images of `slice` to those of `replica`, and leaves their tally with `worker`.
-    fn learn(
-        &self,
-        replica: &mut Replica,
-        shared: Shared<'_>,
-        worker: &mut Worker,
-        slice: &[usize],
-        rng: &mut RandomState,
-    ) {
-        let (recipe, rows) = (self.recipe, slice.len());
-        worker.labels.clear();
-        worker.labels.extend(slice.iter().map(|&index| self.images.labels[index]));
-        replica.load(self.images, slice);
-        if let Some(augmenter) = &mut worker.augmenter {
-            let images = replica.input_mut(rows).chunks_exact_mut(self.images.size());
-            for (image, &index) in images.zip(slice) {
-                augmenter.apply(image, &mut augment::rng_for(recipe.seed, self.epoch, index));
-            }
-        }
-        if let Some(teacher) = self.teacher {
-            teacher.answer(replica.input_mut(rows), &mut worker.targets);
-        }
-        replica.forward(shared, rows, Pass::Train(rng));
-        let (outputs, gradient) = replica.output_and_gradient(rows);
-        worker.tally = recipe.loss.tally(outputs, &worker.labels, recipe.quirks.of_loss(), Some(gradient));
-        if recipe.label_smoothing > 0.0 {
-            loss::smooth(gradient, &worker.labels, recipe.label_smoothing);
-        }
-        if let Some(teacher) = self.teacher {
-            teacher.correct(outputs, &worker.targets, gradient);
-        }
-        replica.backward(shared, rows);
     }
 }
