@@ -59,7 +59,8 @@ impl Network {
         let (mut shapes, mut layers, mut parameters) = (vec![input], Vec::new(), Vec::new());
         for (index, layer) in recipe.layers.iter().enumerate() {
             let before = shapes[shapes.len() - 1];
-            let built = build(layer, before, index == 0, &recipe.quirks, rng)
+            let context = Context { classes, is_image: index == 0, quirks: &recipe.quirks };
+            let built = build(layer, before, context, rng)
                 .map_err(|problem| recipe.error(format!("layer {}: {problem}", index + 1)))?;
             for part in built {
                 layers.push(part.layer);
@@ -359,13 +360,22 @@ struct Part {
     output: Shape,
 }
 
-/// Builds one layer behind an activation of shape `input`, which may be the image itself. One with a batch normalisation
-/// becomes two: the sums, then what is done with them.
+/// What a layer is built for.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    /// The number of classes.
+    classes: usize,
+    /// Whether the layer is the first one.
+    is_image: bool,
+    quirks: &'a Quirks,
+}
+
+/// Builds one layer behind an activation of shape `input`. One with a batch normalisation becomes two: the sums, then what is
+/// done with them.
 fn build(
     layer: &recipe::Layer,
     input: Shape,
-    is_image: bool,
-    quirks: &Quirks,
+    Context { classes, is_image, quirks }: Context<'_>,
     rng: &mut RandomState,
 ) -> std::result::Result<Vec<Part>, core::LayerError> {
     let tanh_scale = if quirks.slope_after_dropout { 2.0 } else { 1.0 };
@@ -373,6 +383,7 @@ fn build(
         recipe::Layer::Dense { outputs, activation, bias, batch_norm, init } => {
             let norm = batch_norm.then(|| activation.into());
             let activation = if batch_norm { core::Activation::None } else { activation.into() };
+            let outputs = outputs.unwrap_or(classes.try_into().unwrap_or(u16::MAX));
             let descriptor = core::Dense { outputs, activation, weights: core::WeightType::F32 };
             let output = core::Layer::Dense(descriptor).output(input)?;
             let parameters = Parameters::new(len(input), len(output), bias && !batch_norm, init, rng);

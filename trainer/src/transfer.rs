@@ -1,6 +1,6 @@
 //! Starting a training from the layers of a trained model.
 
-use crate::data::shape_text;
+use crate::data::{DataSet, shape_text};
 use crate::export::descriptors;
 use crate::network::Network;
 use crate::parts::{Parts, with_weights};
@@ -8,12 +8,12 @@ use thumbnet::Model;
 use thumbnet::layer::{Layer, WeightType};
 
 /// Puts the parameters of the first layers of `model` into those of `network`, as many as agree. Their batch normalisations
-/// are gone for good: a model has them folded into its weights. Gives how many layers with weights were taken over. The network
-/// gets the values of an example times `factor`, the model without it.
+/// are gone for good: a model has them folded into its weights. The last layer is not taken over if the model's answers mean
+/// other classes than those of `data`. Gives how many layers with weights were taken over.
 ///
 /// # Errors
 /// A message if `model` has int8 weights, another input, or not even its first layer in common with the network.
-pub(crate) fn take_over(network: &mut Network, model: &Model<'_>, factor: f32) -> Result<usize, String> {
+pub(crate) fn take_over(network: &mut Network, model: &Model<'_>, data: &DataSet) -> Result<usize, String> {
     let mut parts = Parts::of(model)?;
     let (found, wanted) = (parts.input.shape, network.input());
     if found != wanted {
@@ -21,7 +21,11 @@ pub(crate) fn take_over(network: &mut Network, model: &Model<'_>, factor: f32) -
     }
     let layers = descriptors(&network.folded());
     let in_common = layers.iter().zip(&parts.layers).take_while(|(wanted, found)| same(wanted, found)).count();
-    let count = layers[..in_common].iter().filter(|layer| layer.weight_type().is_some()).count();
+    let with_weights = |layers: &[Layer]| layers.iter().filter(|layer| layer.weight_type().is_some()).count();
+    let mut count = with_weights(&layers[..in_common]);
+    if !(parts.labels.is_empty() || parts.labels == data.classes) {
+        count = count.min(with_weights(&layers).saturating_sub(1));
+    }
     if count == 0 {
         return Err(format!(
             "begins with {}, but the recipe with {}",
@@ -30,7 +34,8 @@ pub(crate) fn take_over(network: &mut Network, model: &Model<'_>, factor: f32) -
         ));
     }
     if let Some(first) = parts.parameters.first_mut() {
-        first.weights.iter_mut().for_each(|weight| *weight /= factor);
+        // The network gets the values of an example times the factor, the model without it.
+        first.weights.iter_mut().for_each(|weight| *weight /= data.factor);
     }
     network.fold(count);
     for (parameters, from) in network.parameters_mut().zip(&parts.parameters).take(count) {

@@ -250,7 +250,7 @@ mod tests {
         assert_eq!((changed.learning_rate, changed.validation), (1.0, VALIDATION));
         let text = changed.to_toml();
         assert_eq!(text.matches("outputs = 20").count(), 2);
-        assert!(text.contains("outputs = 10") && text.contains("momentum = 0.5") && text.contains("tanh"), "{text}");
+        assert!(text.contains("momentum = 0.5") && text.contains("tanh"), "{text}");
     }
 
     #[test]

@@ -116,11 +116,39 @@ fn a_recipe_file_is_followed_and_its_mistakes_are_named() {
     refused("layer.toml", &["layer.toml", "neurons"]);
     write("broken.toml", digits.replace("epochs = 10", "epochs = "));
     refused("broken.toml", &["broken.toml", "epochs"]);
-    write("classes.toml", digits.replace("outputs = 10", "outputs = 7"));
+    write("classes.toml", format!("{digits}outputs = 7\n"));
     refused("classes.toml", &["classes.toml", "7 outputs", "10 classes"]);
     write("wild.toml", digits.replace("learning_rate = 0.1", "learning_rate = 1e30"));
     refused("wild.toml", &["wild.toml", "diverged"]);
     refused("no-such-recipe", &["no-such-recipe", "digits"]);
+}
+
+#[test]
+fn some_classes_are_trained_on_and_the_body_serves_for_others() {
+    let folder = workspace();
+    let train = |more: &[&str]| {
+        let mut args = vec!["train", "cnn-8-16", "--data", "tiny", "--epochs", "1", "--quiet"];
+        args.extend_from_slice(more);
+        succeeds(folder.path(), &args)
+    };
+    train(&["--classes", "0,1,2", "--out", "low.tnet"]);
+    let said = train(&["--classes", "9,8,7", "--out", "high.tnet", "--from", "low.tnet", "--freeze", "2"]);
+    assert!(said.contains("low.tnet: the first 2 layers with weights are taken over, 2 of them kept"), "{said}");
+    let summary = json(&succeeds(folder.path(), &["inspect", "high.tnet", "--json"]));
+    assert_eq!(summary["labels"], serde_json::json!(["9", "8", "7"]));
+    let all = json(&succeeds(folder.path(), &["eval", "high.tnet", "--data", "tiny", "--classes", "7,8,9", "--json"]));
+    assert!(all["images"].as_u64().unwrap() > 0);
+    fails(
+        folder.path(),
+        &["eval", "high.tnet", "--data", "tiny"],
+        &["has 3 outputs (9, 8, 7), but there are images of class"],
+    );
+    let refused = |classes: &str, part: &str| {
+        fails(folder.path(), &["eval", "high.tnet", "--data", "tiny", "--classes", classes], &[part]);
+    };
+    refused("7,x", "tiny: no class \"x\", there are 0, 1");
+    refused("7", "two classes or more");
+    refused("7,8,7", "each once");
 }
 
 #[test]
@@ -155,7 +183,6 @@ fn missing_and_damaged_data_are_named() {
         .unwrap();
     refused(&["train-labels-idx1-ubyte", "319 labels", "320 images"]);
     std::fs::write(file("train-labels-idx1-ubyte"), [&labels[..327], &[12]].concat()).unwrap();
-    refused(&["digits", "10 outputs", "13 classes"]);
     std::fs::write(file("classes.txt"), "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n").unwrap();
     refused(&["train-labels-idx1-ubyte", "label 12 at position 319", "0 to 9 as in classes.txt"]);
     std::fs::remove_file(file("train-labels-idx1-ubyte")).unwrap();

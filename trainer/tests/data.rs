@@ -21,7 +21,7 @@ fn write(path: PathBuf, contents: impl AsRef<[u8]>) -> PathBuf {
 
 fn options(shape: Option<[u16; 3]>, label: Option<&str>) -> Options {
     let shape = shape.map(|[height, width, channels]| Shape::new(height, width, channels));
-    Options { shape, label: label.map(str::to_owned) }
+    Options { shape, label: label.map(str::to_owned), classes: None }
 }
 
 fn read_as(path: &Path, options: Options) -> Result<(Kind, Parts), String> {
@@ -569,7 +569,7 @@ fn a_model_is_given_only_what_it_knows() {
     let row =
         |class: usize| report["confusion"][class].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum::<u64>();
     assert_eq!([7, 8, 9].map(row), [2, 0, 2]);
-    refused(&["train", "digits", "--data", "small.csv", "--out", "x.tnet"], &["10 outputs", "2 classes"]);
+    refused(&["train", "s0", "--data", "small.csv", "--out", "x.tnet"], &["10 outputs", "2 classes"]);
     refused(&["train", "digits", "--data", "small.csv", "--shape", "0x3"], &["--shape", "28x28"]);
     refused(&["data", "tiny", "--shape", "14x14"], &["--shape", "tiny"]);
     refused(&["data", "tiny", "--label", "1"], &["--label", "tiny"]);

@@ -66,6 +66,16 @@ fn a_frozen_body_keeps_its_weights_and_a_new_head_learns_other_classes() {
     let model = Model::load(&made).unwrap();
     assert_eq!(model.output_len(), 2);
     assert_eq!(weights(&model, 0), weights(&body, 0), "frozen");
+    assert_eq!(
+        Training::new(&self::recipe(3, ""), &pictures(60, 3), &pictures(30, 3)).unwrap().start_from(&body, 0),
+        Ok(3)
+    );
+    let renamed = DataSet { classes: ["a", "b", "c"].map(str::to_owned).to_vec(), ..pictures(60, 3) };
+    assert_eq!(
+        Training::new(&self::recipe(3, ""), &renamed, &renamed).unwrap().start_from(&body, 0),
+        Ok(2),
+        "other classes"
+    );
     assert_ne!(weights(&model, 1), weights(&body, 1), "taken over, and trained on");
     assert!(accuracy(&made, &test) > 0.9);
 }

@@ -84,6 +84,9 @@ struct DataOptions {
     /// The column of a CSV file with the labels, by name or number [default: label, class, target, y, or else the last]
     #[arg(long, value_name = "COLUMN")]
     label: Option<String>,
+    /// Take only the examples of these classes, numbered in this order
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    classes: Option<Vec<String>>,
 }
 
 impl DataArgs {
@@ -94,7 +97,8 @@ impl DataArgs {
 
 impl DataOptions {
     fn open(&self, path: &Path) -> Result<Source> {
-        Source::open(path, Options { shape: self.shape, label: self.label.clone() })
+        let DataOptions { shape, label, classes } = self;
+        Source::open(path, Options { shape: *shape, label: label.clone(), classes: classes.clone() })
     }
 }
 

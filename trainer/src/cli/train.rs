@@ -128,14 +128,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
         output::replace(path, plot::training(&name, &trained.history).as_bytes())?;
     }
     let file = export::export_trained(&trained, &recipe, &images)?;
-    output::replace(&run.file(&format!("{name}.tnet")), &file)?;
+    let kept = run.file(&format!("{name}.tnet"));
+    output::replace(&kept, &file)?;
     output::replace(&out, &file)?;
     let time = display.started.elapsed();
     // What is measured is the file as it now lies on the disk.
-    let file = ModelFile::read(&out)?;
+    let file = ModelFile::read(&kept)?;
     let (page, evaluation) = super::report::page(&file, &test, Some(&recipe.to_toml()), &trained.history, Some(time))?;
     output::replace(&run.file("report.html"), page.as_bytes())?;
-    report(&file, &evaluation)?;
+    report(&out, &file, &evaluation)?;
     print(&format!("{}: the recipe, the log, a checkpoint, the model and report.html\n", run.path().display()))
 }
 
@@ -147,11 +148,11 @@ fn start_from(training: &mut Training<'_>, file: &ModelFile, freeze: usize) -> R
     ))
 }
 
-fn report(file: &ModelFile, evaluation: &Evaluation) -> Result<()> {
+fn report(path: &Path, file: &ModelFile, evaluation: &Evaluation) -> Result<()> {
     let parameters = file.model()?.layers().map(|layer| layer.parameters).sum();
     print(&format!(
         "{}: {} parameters, {} bytes\ntest accuracy {:.2} % ({} of {} images), mean loss {:.4}\n",
-        file.path.display(),
+        path.display(),
         grouped(parameters),
         grouped(file.bytes.len() as u64),
         100.0 * evaluation.accuracy,

@@ -168,6 +168,23 @@ impl DataSet {
         }
     }
 
+    /// The examples of the classes called `names`, which are then numbered in that order.
+    ///
+    /// # Errors
+    /// A message if there is no such class.
+    pub fn of_classes(&self, names: &[String]) -> Result<Self, String> {
+        let mut new_label = vec![None; self.classes.len()];
+        for (label, name) in (0..).zip(names) {
+            let unknown = || format!("no class {name:?}, there are {}", self.classes.join(", "));
+            let class = self.classes.iter().position(|class| class == name).ok_or_else(unknown)?;
+            new_label[class] = Some(label);
+        }
+        let label = |index: usize| new_label[usize::from(self.labels[index])];
+        let indices: Vec<usize> = (0..self.len()).filter(|&index| label(index).is_some()).collect();
+        let labels = indices.iter().filter_map(|&index| label(index)).collect();
+        Ok(DataSet { labels, classes: names.to_vec(), ..self.select(&indices) })
+    }
+
     /// Writes the examples named by `indices` to `output` (`[indices.len(), H, W, C]`) as training sees them: a byte as
     /// the value that it stands for, any value times [`factor`](Self::factor). A pixel is `byte / 255`, each quotient
     /// rounded once, as numpy does.
@@ -243,6 +260,16 @@ mod tests {
         assert_eq!((images.len(), images.values.len()), (3, 6));
         images.truncate(2);
         assert_eq!((images.len(), images.values.len()), (2, 4));
+    }
+
+    #[test]
+    fn classes_are_chosen_and_numbered_anew() {
+        let images = DataSet::of_pixels(vec![10, 20, 30, 40], vec![2, 0, 1, 2], Shape::new(1, 1, 1), classes(3));
+        let chosen = images.of_classes(&["2".to_owned(), "1".to_owned()]).unwrap();
+        assert_eq!((chosen.values, chosen.labels), (Values::Bytes(vec![10, 30, 40]), vec![0, 1, 0]));
+        assert_eq!(chosen.classes, ["2", "1"]);
+        let refused = images.of_classes(&["2".to_owned(), "7".to_owned()]).unwrap_err();
+        assert_eq!(refused, "no class \"7\", there are 0, 1, 2");
     }
 
     #[test]

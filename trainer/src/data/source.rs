@@ -43,6 +43,8 @@ pub struct Options {
     pub shape: Option<Shape>,
     /// The column of a CSV file with the labels: its name, or its number counted from 1.
     pub label: Option<String>,
+    /// The names of the classes to take, in the order of their numbers; all if not given.
+    pub classes: Option<Vec<String>>,
 }
 
 /// Where examples come from.
@@ -95,6 +97,13 @@ impl Source {
         if options.label.is_some() && !matches!(kind, Kind::Csv | Kind::CsvFolder) {
             return refused("--label", "which has no columns");
         }
+        let names = options.classes.as_deref().unwrap_or_default();
+        if options.classes.is_some() && (names.len() < 2 || (1..names.len()).any(|n| names[..n].contains(&names[n]))) {
+            return Err(Error::Option(format!(
+                "--classes {}: expected two classes or more, each once",
+                names.join(",")
+            )));
+        }
         Ok(Source { path: path.to_owned(), kind, options })
     }
 
@@ -113,6 +122,17 @@ impl Source {
     /// # Errors
     /// If a file is missing, damaged, or holds something else than examples of one shape with a label each.
     pub fn parts(&self) -> Result<Parts> {
+        let Parts { training, test, held_back } = self.all_classes()?;
+        Ok(Parts { training: self.chosen(training)?, test: self.chosen(test)?, held_back })
+    }
+
+    /// The examples of the classes that were asked for.
+    fn chosen(&self, data: DataSet) -> Result<DataSet> {
+        let Some(names) = &self.options.classes else { return Ok(data) };
+        data.of_classes(names).map_err(|problem| Error::contents(&self.path, problem))
+    }
+
+    fn all_classes(&self) -> Result<Parts> {
         let (path, options) = (&self.path, &self.options);
         let found = match self.kind {
             Kind::Idx => {
@@ -138,7 +158,7 @@ impl Source {
     /// The examples to train on. Errors as of [`parts`](Self::parts).
     pub fn training(&self) -> Result<DataSet> {
         match self.kind {
-            Kind::Idx => mnist::training(&self.path),
+            Kind::Idx => self.chosen(mnist::training(&self.path)?),
             _ => Ok(self.parts()?.training),
         }
     }
@@ -146,7 +166,7 @@ impl Source {
     /// The examples to test on. Errors as of [`parts`](Self::parts).
     pub fn test(&self) -> Result<DataSet> {
         match self.kind {
-            Kind::Idx => mnist::test(&self.path),
+            Kind::Idx => self.chosen(mnist::test(&self.path)?),
             _ => Ok(self.parts()?.test),
         }
     }

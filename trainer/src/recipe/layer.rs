@@ -11,8 +11,8 @@ use thumbnet::layer::Slope;
 pub enum Layer {
     /// Fully connected.
     Dense {
-        /// Number of outputs.
-        outputs: u16,
+        /// Number of outputs; as many as the data has classes if not given.
+        outputs: Option<u16>,
         /// Applied to the sums.
         #[serde(default)]
         activation: Activation,

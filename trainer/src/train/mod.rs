@@ -193,13 +193,13 @@ impl<'a> Training<'a> {
     }
 
     /// Takes the parameters of the first layers from `model`, as many of its layers as are also the recipe's, and keeps those
-    /// of the first `frozen` layers with weights as they are.
+    /// of the first `frozen` layers with weights as they are. The last layer is drawn anew if the classes are others.
     ///
     /// # Errors
     /// A message if `model` has int8 weights or not even its first layer in common with the recipe, or if fewer layers than
     /// `frozen` come from it.
     pub fn start_from(&mut self, model: &Model<'_>, frozen: usize) -> std::result::Result<usize, String> {
-        let taken = crate::transfer::take_over(&mut self.trained.network, model, self.images.factor)?;
+        let taken = crate::transfer::take_over(&mut self.trained.network, model, self.images)?;
         if frozen > taken {
             return Err(format!(
                 "{frozen} layers are to be frozen, but only the first {taken} with weights come from it"
