@@ -38,7 +38,12 @@ fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     // A temporary file is private by default; an output file should be as readable as any other (less the umask).
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder).map_err(Error::write(path))
+    builder.tempfile_in(folder).map_err(|e| {
+        // It names the temporary file, which tells nobody anything.
+        let text = e.to_string();
+        let reason = text.split_once(" at path ").map_or(&text[..], |(reason, _)| reason);
+        Error::write(path)(std::io::Error::new(e.kind(), reason))
+    })
 }
 
 #[cfg(test)]

@@ -8,20 +8,20 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// Runs `thumbnet` in `folder`.
-fn thumbnet(folder: &Path, args: &[&str]) -> Output {
+pub(crate) fn run(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_thumbnet")).args(args).current_dir(folder).output().expect("the binary starts")
 }
 
 /// Runs `thumbnet`, which must succeed; gives what it printed.
 pub(crate) fn succeeds(folder: &Path, args: &[&str]) -> String {
-    let output = thumbnet(folder, args);
+    let output = run(folder, args);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("output is text")
 }
 
 /// Runs `thumbnet`, which must fail with exit code 2 and a message that holds every one of `parts`.
 pub(crate) fn fails(folder: &Path, args: &[&str], parts: &[&str]) {
-    let output = thumbnet(folder, args);
+    let output = run(folder, args);
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
     for part in parts {
