@@ -233,7 +233,7 @@ fn a_run_leaves_a_folder_that_says_what_it_was() {
     // Two epochs, and the five of the fine-tuning.
     assert_eq!(String::from_utf8(read("log.csv")).unwrap().lines().count(), 1 + 2 + 5);
     assert!(String::from_utf8(read("report.html")).unwrap().contains("digits-quick"));
-    let model = read("digits-quick.tnet");
+    let model = read("model.tnet");
     assert_eq!(model, std::fs::read(folder.path().join("first.tnet")).unwrap());
 
     // The same again is a folder of its own; a finished run that is resumed makes the same file.

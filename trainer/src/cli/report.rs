@@ -37,13 +37,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(Error::read(path));
     let recipe = args.recipe.as_ref().map(read).transpose()?;
     let history = args.log.as_deref().map(history).transpose()?.unwrap_or_default();
-    let (page, _) = page(&file, &args.part.read(&args.data)?, recipe.as_deref(), &history, None)?;
+    let title = args.model.file_stem().unwrap_or_default().to_string_lossy();
+    let (page, _) = page(&title, &file, &args.part.read(&args.data)?, recipe.as_deref(), &history, None)?;
     output::replace(&args.out, page.as_bytes())?;
     print(&format!("{}: {} bytes\n", args.out.display(), page.len()))
 }
 
-/// The page about the model in `file`, and what it does with `test`; the rest is about its training.
+/// The page called `title` about the model in `file`, and what it does with `test`; the rest is about its training.
 pub(super) fn page(
+    title: &str,
     file: &ModelFile,
     test: &DataSet,
     recipe: Option<&str>,
@@ -57,7 +59,7 @@ pub(super) fn page(
     let classes = evaluate::labels_for(&whole.members()[0], test).map_err(refused)?;
     let values = test.values_for(whole.input());
     let page = Report {
-        title: &file.path.file_stem().unwrap_or_default().to_string_lossy(),
+        title,
         recipe,
         history,
         training_time,

@@ -128,13 +128,14 @@ pub(super) fn run(args: &Args) -> Result<()> {
         output::replace(path, plot::training(&name, &trained.history).as_bytes())?;
     }
     let file = export::export_trained(&trained, &recipe, &images)?;
-    let kept = run.file(&format!("{name}.tnet"));
+    let kept = run.file("model.tnet");
     output::replace(&kept, &file)?;
     output::replace(&out, &file)?;
     let time = display.started.elapsed();
     // What is measured is the file as it now lies on the disk.
     let file = ModelFile::read(&kept)?;
-    let (page, evaluation) = super::report::page(&file, &test, Some(&recipe.to_toml()), &trained.history, Some(time))?;
+    let (page, evaluation) =
+        super::report::page(&name, &file, &test, Some(&recipe.to_toml()), &trained.history, Some(time))?;
     output::replace(&run.file("report.html"), page.as_bytes())?;
     report(&out, &file, &evaluation)?;
     print(&format!("{}: the recipe, the log, a checkpoint, the model and report.html\n", run.path().display()))
