@@ -14,7 +14,7 @@ use thumbnet_trainer::{convert::convert, data::mnist, output};
 pub(crate) const TRAINED: [&str; 3] = ["digits", "s1-fixed", "cnn-8-16"];
 
 /// Those whose training ends with int8 weights.
-pub(crate) const FINE_TUNED: [&str; 3] = ["digits-quick", "digits-nano", "digits-tiny"];
+pub(crate) const FINE_TUNED: [&str; 5] = ["digits-quick", "digits-nano", "digits-tiny", "digits-small", "digits-best"];
 
 /// Models made from another one when they are asked for: name, origin, and how the weights are stored.
 const CONVERTED: [(&str, &str, WeightType); 1] = [("cnn-8-16-f16", "cnn-8-16", WeightType::F16)];

@@ -38,6 +38,8 @@ pub const BUILT_IN: &[BuiltIn] = built_in![
     "digits-quick",
     "digits-nano",
     "digits-tiny",
+    "digits-small",
+    "digits-best",
     "digits",
     "cnn-8-16",
     "digits-8x8",
