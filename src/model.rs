@@ -1,7 +1,9 @@
 //! A validated view of a blob, and the walk through its layers.
 
 use crate::align::Aligned;
-use crate::blob::{self, Layers, PackedTensor, Parsed};
+#[cfg(target_os = "none")]
+use crate::blob::Layers;
+use crate::blob::{self, PackedTensor, Parsed};
 use crate::error::{LoadError, RunError};
 use crate::kernels::backend::tile::Inputs;
 use crate::kernels::compiled;
@@ -13,6 +15,8 @@ use crate::kernels::{self, Backend, Panels, Weight};
 use crate::layer::{Activation, ElementType, InputSpec, Layer, Packing, Quantize, Shape, WeightType};
 use crate::ops;
 use crate::plan::{Memory, Split, Step, Walk};
+#[cfg(not(target_os = "none"))]
+use crate::plan::{Steps, WalkAgain};
 
 /// One input of a model: values, or bytes that the model scales by its [`InputSpec`].
 ///
@@ -104,6 +108,8 @@ pub struct LayerInfo {
 #[derive(Clone, Debug)]
 pub struct Model<'b, const OPS: u32 = { ops::ALL }> {
     parsed: Parsed<'b, OPS>,
+    #[cfg(not(target_os = "none"))]
+    steps: Steps,
     backend: Backend,
 }
 
@@ -131,7 +137,13 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     /// assert!(matches!(DenseOnly::load_with_ops(b"no model"), Err(LoadError::TooShort { .. })));
     /// ```
     pub fn load_with_ops(blob: &'b [u8]) -> Result<Self, LoadError> {
-        Ok(Self { parsed: blob::parse(blob)?, backend: Backend::best() })
+        let parsed = blob::parse(blob)?;
+        Ok(Self {
+            #[cfg(not(target_os = "none"))]
+            steps: Steps::new(Walk::<_, OPS>::new(parsed.input.shape, parsed.layers).steps()),
+            parsed,
+            backend: Backend::best(),
+        })
     }
 
     /// The same model on another backend.
@@ -305,9 +317,17 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     }
 
     /// No step is an error: loading took the same walk.
+    #[cfg(target_os = "none")]
     #[inline(always)]
     fn walk(&self) -> Walk<Layers<'b, OPS>, OPS> {
         Walk::new(self.parsed.input.shape, self.parsed.layers)
+    }
+
+    /// No step is an error: loading took the same walk.
+    #[cfg(not(target_os = "none"))]
+    #[inline(always)]
+    fn walk(&self) -> WalkAgain<'_> {
+        self.steps.walk()
     }
 
     /// `layers` is the number of layers to run: all, or all but the softmax at the end.

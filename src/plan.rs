@@ -3,6 +3,8 @@
 //! Loading, running and reporting all take the same walk, so that they cannot disagree.
 
 use crate::kernels::int8;
+#[cfg(not(target_os = "none"))]
+use crate::layer::MAX_LAYERS;
 use crate::layer::{ElementType, Layer, LayerError, Packing, Quantize, Shape, WeightType, tensor_bytes};
 use crate::ops;
 
@@ -158,18 +160,63 @@ impl<I: Iterator<Item = Layer> + Clone, const OPS: u32> Walk<I, OPS> {
         }
     }
 
-    /// The outputs of the layer that the walk has come to: `held` words of `arena`, and those before them.
+    /// The outputs of the layer that the walk has come to: see [`Step::activation`].
+    #[cfg(target_os = "none")]
     pub(crate) fn activation<'a>(&self, arena: &'a [u32], held: usize) -> Option<&'a [u32]> {
-        match self.step.place {
-            Place::Input => None,
-            Place::Low => arena.get(..held),
-            Place::High => arena.get(arena.len().checked_sub(held)?..),
-        }
+        self.step.activation(arena, held)
     }
 
     /// The layers one by one; the walk ends at an error.
     pub(crate) fn steps(mut self) -> impl Iterator<Item = Step> {
         core::iter::from_fn(move || self.advance()?.ok().copied())
+    }
+}
+
+/// The same steps once more, where there is memory to keep them: that takes a fraction of the time of walking again.
+#[cfg(not(target_os = "none"))]
+#[derive(Clone, Debug)]
+pub(crate) struct Steps(heapless::Vec<Step, MAX_LAYERS>);
+
+#[cfg(not(target_os = "none"))]
+impl Steps {
+    pub(crate) fn new(steps: impl Iterator<Item = Step>) -> Self {
+        let mut kept = heapless::Vec::new();
+        for step in steps {
+            // There are no more layers than that.
+            let _ = kept.push(step);
+        }
+        Self(kept)
+    }
+
+    pub(crate) fn walk(&self) -> WalkAgain<'_> {
+        WalkAgain { steps: self.0.iter(), step: None }
+    }
+}
+
+/// A [`Walk`] over steps that were kept.
+#[cfg(not(target_os = "none"))]
+pub(crate) struct WalkAgain<'a> {
+    steps: core::slice::Iter<'a, Step>,
+    /// The walk has come to this one.
+    step: Option<&'a Step>,
+}
+
+#[cfg(not(target_os = "none"))]
+impl<'a> WalkAgain<'a> {
+    /// As [`Walk::advance`].
+    pub(crate) fn advance(&mut self) -> Option<Result<&'a Step, LayerError>> {
+        self.step = Some(self.steps.next()?);
+        self.step.map(Ok)
+    }
+
+    /// As [`Walk::steps`].
+    pub(crate) fn steps(self) -> impl Iterator<Item = Step> {
+        self.steps.copied()
+    }
+
+    /// The outputs of the layer that the walk has come to: see [`Step::activation`].
+    pub(crate) fn activation<'s>(&self, arena: &'s [u32], held: usize) -> Option<&'s [u32]> {
+        self.step?.activation(arena, held)
     }
 }
 
@@ -285,6 +332,15 @@ pub(crate) struct Split<'a> {
 }
 
 impl Step {
+    /// The outputs: `held` words of `arena`, and those before them.
+    pub(crate) fn activation<'a>(&self, arena: &'a [u32], held: usize) -> Option<&'a [u32]> {
+        match self.place {
+            Place::Input => None,
+            Place::Low => arena.get(..held),
+            Place::High => arena.get(arena.len().checked_sub(held)?..),
+        }
+    }
+
     /// Splits the scratch memory `arena` into the activation that there is (`held` words, and those before it), room for
     /// `made` words, and what belongs to neither. `None` if the arena is too small.
     pub(crate) fn split<'a>(&self, arena: &'a mut [u32], held: usize, made: usize) -> Option<Split<'a>> {
