@@ -1,6 +1,9 @@
 //! Every kernel on every backend against the plain reference, around all edges of the tiles.
 
 mod common;
+#[cfg(not(target_family = "wasm"))] // whose memory has no pages to protect
+#[path = "kernels/guard_pages.rs"]
+mod guard_pages;
 
 use common::network::{Network, avg_pool, conv, dense, depthwise, input, leaky, max_pool, signed, signed_vec};
 use common::reference::{self, Bounded, from_bytes, from_values};
