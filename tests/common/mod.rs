@@ -4,7 +4,7 @@
 // Each test is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", miri)))]
 pub(crate) mod guarded;
 pub(crate) mod int8;
 pub(crate) mod network;
