@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::network::{Network, activation, avg_pool, dims, signed_vec};
+use common::network::{Network, activation, avg_pool, dims, signed_vec, special_values};
 use common::reference::{self, Dims, from_bytes, from_values};
 use common::{assert_within, backends, bits, run};
 use fastrand::Rng;
@@ -116,8 +116,19 @@ fn check(network: &Network, seed: u64) {
         let found = run(&model, &bytes[..]);
         assert_within(&found, &of_bytes, what("bytes"));
         assert_eq!(bits(&run_guarded(&model, &bytes[..], 0x3f)), bits(&found), "scratch memory matters");
+        check_special(&model, network, &mut rng);
         check_logits(&model, network, &values);
         check_batches(&model, network, &mut rng);
+    }
+}
+
+/// Inputs that are NaN, infinite or denormal give what IEEE 754 says, in whatever order the sums are taken: a few of them among
+/// ordinary ones, and nothing else.
+fn check_special(model: &Model<'_>, network: &Network, rng: &mut Rng) {
+    for share in [1, 4] {
+        let values = special_values(rng, network.input_len(), share);
+        let what = || format!("{values:?} on {}", model.backend().name());
+        assert_within(&run_guarded(model, &values[..], 0xff), &network.reference(from_values(&values)), what);
     }
 }
 

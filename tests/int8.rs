@@ -3,7 +3,7 @@
 mod common;
 
 use common::network::{
-    Network, activation, avg_pool, conv, dense, depthwise, dims, input, max_pool, quantized, signed_vec,
+    Network, activation, avg_pool, conv, dense, depthwise, dims, input, max_pool, quantized, signed_vec, special_values,
 };
 use common::{backends, bits, int8, reference};
 use fastrand::Rng;
@@ -93,10 +93,11 @@ fn check(network: &Network, seed: u64) {
     let scales: Vec<f32> = network.tensors.iter().map(|_| 0.002 + 0.05 * rng.f32()).collect();
     let values = signed_vec(&mut rng, network.input_len());
     let bytes: Vec<u8> = values.iter().map(|_| rng.u8(..)).collect();
+    let special = special_values(&mut rng, network.input_len(), 1);
     for packing in PACKINGS {
         let blob = encode(network, 1.0 / 127.0, &scales, packing).expect("ordinary weights and scales");
         let loaded = Model::load(&blob).expect("a valid blob");
-        for input in [Input::F32(&values), Input::U8(&bytes)] {
+        for input in [Input::F32(&values), Input::F32(&special), Input::U8(&bytes)] {
             check_everywhere(&loaded, input);
         }
         check_batch(&loaded, &bytes);

@@ -9,16 +9,14 @@ use common::network::{
     Network, avg_pool, conv, dense, dense_model, depthwise, every_layer, input, leaky, max_pool, quantized,
 };
 use common::raw::{RawBlob, repair, reseal};
-use common::run_everywhere;
+use common::{MOST_WORK, run_everywhere, work};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use std::cell::Cell;
-use thumbnet::layer::{Activation, AvgPool2d, Layer, MaxPool2d, Packing, Padding};
+use thumbnet::layer::{Activation, Layer, Packing, Padding};
 use thumbnet::{AlignedBuf, LoadError, Model};
 
-/// The most steps of inner loops that a model may take to be run here.
-const MOST_WORK: u64 = 3_000_000;
 /// The longest weight section that is made for a mutated header.
 const MOST_WEIGHTS: usize = 4 << 20;
 
@@ -58,17 +56,6 @@ impl Fates {
         println!("{self:?}");
         assert!(self.run.get() * 100 >= self.total() * percent, "less than {percent} % of the files ran: {self:?}");
     }
-}
-
-/// How many steps the inner loops take, about.
-fn work(model: &Model<'_>) -> u64 {
-    let pool = |layer: &Layer| match layer {
-        Layer::MaxPool2d(MaxPool2d { kernel, .. }) | Layer::AvgPool2d(AvgPool2d { kernel, .. }) => {
-            u64::from(kernel[0]) * u64::from(kernel[1])
-        }
-        _ => 1,
-    };
-    model.layers().map(|info| info.macs + u64::from(info.output.elements().unwrap_or(0)) * pool(&info.layer)).sum()
 }
 
 /// One change of a file. Places are relative, so that they fit any length.

@@ -4,12 +4,15 @@
 // Each test is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+#[cfg(not(any(target_family = "wasm", miri)))]
+pub(crate) mod guarded;
 pub(crate) mod int8;
 pub(crate) mod network;
 pub(crate) mod raw;
 pub(crate) mod reference;
 
 use reference::Bounded;
+use thumbnet::layer::{AvgPool2d, Layer, MaxPool2d};
 use thumbnet::{AlignedBuf, Backend, Model};
 
 #[cfg(any(
@@ -19,8 +22,16 @@ use thumbnet::{AlignedBuf, Backend, Model};
 compile_error!("`wide` would be plain arithmetic: compile the tests with -Ctarget-feature=+neon or +simd128");
 
 /// The backends that this target and this processor must have. A test that quietly leaves one out proves nothing about
-/// it, so the list is written out here, with a detection that is not the library's.
-fn expected_backends() -> Vec<&'static str> {
+/// it, so the list is written out here, with a detection that is not the library's; unless `THUMBNET_EXPECTED_BACKENDS` names
+/// them, since some tools hide instructions from both.
+fn expected_backends() -> Vec<String> {
+    if let Ok(names) = std::env::var("THUMBNET_EXPECTED_BACKENDS") {
+        return names.split(' ').map(String::from).collect();
+    }
+    detected_backends().into_iter().map(String::from).collect()
+}
+
+fn detected_backends() -> Vec<&'static str> {
     let mut expected = vec!["scalar"];
     #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
     {
@@ -77,4 +88,18 @@ pub(crate) fn run_everywhere(blob: &[u8]) {
         assert_eq!(run(&model, &vec![0.5; model.input_len()][..]).len(), model.output_len());
         assert_eq!(run(&model, &vec![128; model.input_len()][..]).len(), model.output_len());
     }
+}
+
+/// The most [`work`] of a model that a test may make of any bytes, so that it runs in milliseconds.
+pub(crate) const MOST_WORK: u64 = 3_000_000;
+
+/// How many steps the inner loops take, about.
+pub(crate) fn work(model: &Model<'_>) -> u64 {
+    let pool = |layer: &Layer| match layer {
+        Layer::MaxPool2d(MaxPool2d { kernel, .. }) | Layer::AvgPool2d(AvgPool2d { kernel, .. }) => {
+            u64::from(kernel[0]) * u64::from(kernel[1])
+        }
+        _ => 1,
+    };
+    model.layers().map(|info| info.macs + u64::from(info.output.elements().unwrap_or(0)) * pool(&info.layer)).sum()
 }

@@ -86,6 +86,13 @@ pub(crate) fn signed_vec(rng: &mut Rng, len: usize) -> Vec<f32> {
     (0..len).map(|_| signed(rng)).collect()
 }
 
+/// Values of which about `share` in four are NaN, infinite, denormal or zero.
+pub(crate) fn special_values(rng: &mut Rng, len: usize, share: u8) -> Vec<f32> {
+    const SPECIAL: [f32; 8] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, 1e-40, -1e-45, f32::MIN_POSITIVE];
+    let one = |rng: &mut Rng| if rng.u8(0..4) < share { SPECIAL[rng.usize(0..SPECIAL.len())] } else { signed(rng) };
+    (0..len).map(|_| one(rng)).collect()
+}
+
 impl Network {
     /// A network with random weights, of such a size that sums stay around 1; without labels.
     ///

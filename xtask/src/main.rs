@@ -1,16 +1,19 @@
 //! The chores of the thumbnet repository: `cargo xtask help`.
 
 mod accuracy;
+mod audit;
 mod board;
 mod command;
 mod count;
 mod device;
 mod digits;
 mod firmware;
+mod fuzz;
 mod notebooks;
 mod portable;
 mod quantization;
 mod report;
+mod sanitize;
 mod size;
 mod test;
 mod toolchain;
@@ -86,6 +89,30 @@ enum Chore {
         /// One recipe only.
         recipe: Option<String>,
     },
+    /// Hand each reader of files or messages millions of damaged ones; fails if one of them panics, hangs or takes too much memory.
+    ///
+    /// Needs a nightly toolchain and cargo-fuzz.
+    Fuzz {
+        /// How long for each target.
+        #[arg(long, value_name = "N", default_value_t = 20.0)]
+        minutes: f32,
+        /// Only the targets whose name contains this.
+        #[arg(long, default_value = "")]
+        target: String,
+    },
+    /// Run the kernels' tests with tools that see every access to memory: AddressSanitizer, Miri and Valgrind.
+    Sanitize {
+        /// With one of them only.
+        #[arg(long)]
+        only: Option<sanitize::Tool>,
+    },
+    /// Check what a release needs: every set of features, licences and advisories of dependencies, the package, and whether its API
+    /// is compatible.
+    Audit {
+        /// Only the checks whose name contains this.
+        #[arg(default_value = "")]
+        name: String,
+    },
     /// Train the files in models/ anew, as models/README.md says.
     Models,
 }
@@ -106,6 +133,9 @@ fn main() -> ExitCode {
         }
         Chore::Quantization { recipe } => quantization::run(recipe.as_deref()).map(|()| ExitCode::SUCCESS),
         Chore::Accuracy { recipe } => accuracy::run(recipe.as_deref()).map(|()| ExitCode::SUCCESS),
+        Chore::Fuzz { minutes, target } => fuzz::run(minutes, &target).map(|()| ExitCode::SUCCESS),
+        Chore::Sanitize { only } => Ok(sanitize::run(only)),
+        Chore::Audit { name } => Ok(audit::run(&name)),
         Chore::Models => train_models().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -57,6 +57,37 @@ pub(crate) fn require_msrv() -> Result<()> {
     Err(Missing { what, remedy: format!("`rustup toolchain install {MSRV} --profile minimal`") }.into())
 }
 
+/// Makes sure that a nightly toolchain is there, with these components besides; it is for checks that the stable one cannot make.
+pub(crate) fn require_nightly(components: &[&str]) -> Result<()> {
+    if !quietly("rustup", &["run", "nightly", "rustc", "--version"]) {
+        let remedy = "`rustup toolchain install nightly --profile minimal`".into();
+        return Err(Missing { what: "a nightly toolchain".into(), remedy }.into());
+    }
+    for component in components {
+        // At once if it is there.
+        if !installed(&["component", "add", component, "--toolchain", "nightly"]) {
+            let what = format!("the component {component} of the nightly toolchain");
+            return Err(Missing { what, remedy: "another nightly, which has it".into() }.into());
+        }
+    }
+    Ok(())
+}
+
+/// The nightly toolchain's `cargo`, in the root of the repository.
+pub(crate) fn nightly_cargo() -> Command {
+    let mut cargo = Command::new("rustup");
+    cargo.current_dir(command::root()).args(["run", "nightly", "cargo"]);
+    cargo
+}
+
+/// Makes sure that `cargo` knows a command that comes with a package of its own.
+pub(crate) fn require_cargo_command(name: &str, package: &str) -> Result<()> {
+    if quietly("cargo", &[name, "--version"]) {
+        return Ok(());
+    }
+    Err(Missing { what: package.into(), remedy: format!("`cargo install --locked {package}`") }.into())
+}
+
 /// Makes sure that a program is there, and that it can tell its version.
 pub(crate) fn require_program(program: &str, remedy: &str) -> Result<()> {
     if quietly(program, &["--version"]) {
