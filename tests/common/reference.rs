@@ -22,6 +22,11 @@ impl Bounded {
         Self { value: f64::from(value), error: 0.0 }
     }
 
+    /// A computed value. An infinite one is exact, however the sums before it were rounded.
+    fn computed(value: f64, error: f64) -> Self {
+        Self { value, error: if value.is_finite() { error } else { 0.0 } }
+    }
+
     /// Whether `found` is right. NaN and infinities have to be met exactly.
     pub(crate) fn admits(&self, found: f32) -> bool {
         let found = f64::from(found);
@@ -64,7 +69,7 @@ fn sum(products: &[(Bounded, f32)], bias: f32) -> Bounded {
     }
     // Each product is rounded once, and once more in each addition that it goes through.
     let roundings = products.len() as f64 + 2.0;
-    Bounded { value, error: inherited + roundings * (UNIT * 1.01 * magnitude + TINY) }
+    Bounded::computed(value, inherited + roundings * (UNIT * 1.01 * magnitude + TINY))
 }
 
 fn activate(activation: Activation, x: Bounded) -> Bounded {
@@ -81,7 +86,7 @@ fn activate(activation: Activation, x: Bounded) -> Bounded {
             let value = if x.value < 0.0 { x.value * slope } else { x.value };
             // Where the sum may be on either side of 0, the error is that of the steeper one.
             let steepest = if x.value + x.error < 0.0 { slope } else { 1.0 };
-            Bounded { value, error: x.error * steepest + UNIT * 1.01 * (value.abs() + x.error) + TINY }
+            Bounded::computed(value, x.error * steepest + UNIT * 1.01 * (value.abs() + x.error) + TINY)
         }
         Activation::Tanh => {
             let value = x.value.tanh();
@@ -291,7 +296,7 @@ pub(crate) fn avg_pool2d(x: &[Bounded], dims: Dims, pool: &AvgPool2d) -> Vec<Bou
         let Bounded { value, error } = sum(&ones, 0.0);
         let count = window.len() as f64;
         // The reciprocal of the number is rounded, and the product with it.
-        Bounded { value: value / count, error: (error + 2.02 * UNIT * (value.abs() + error)) / count + TINY }
+        Bounded::computed(value / count, (error + 2.02 * UNIT * (value.abs() + error)) / count + TINY)
     })
 }
 
