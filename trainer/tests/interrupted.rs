@@ -126,7 +126,7 @@ fn an_interrupt_ends_it_and_it_can_be_resumed() {
         .args(["--run", "run", "--out", "a.tnet"]);
     let mut child = command.current_dir(path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = std::time::Instant::now();
-    let mut waited = |what: &str| {
+    let waited = |what: &str| {
         assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
         std::thread::sleep(Duration::from_millis(5));
     };
