@@ -155,15 +155,15 @@ fn convolution(
     let sides = Padding { top: padding, bottom: padding, left: padding, right: padding };
     let (activation, weights) = (Activation::None, WeightType::F32);
     let ([kernels, strides], depthwise) = ([[kernel; 2], [stride; 2]], filters == 0);
-    let (layer, geometry) = if depthwise {
+    let layer = if depthwise {
         let descriptor = DepthwiseConv2d { kernel: kernels, stride: strides, padding: sides, activation, weights };
-        (Layer::DepthwiseConv2d(descriptor), Geometry::depthwise(input, &descriptor))
+        Layer::DepthwiseConv2d(descriptor)
     } else {
         let (kernel, stride, padding) = (kernels, strides, sides);
         let descriptor = Conv2d { filters, kernel, stride, padding, pool: [1, 1], activation, weights };
-        (Layer::Conv2d(descriptor), Geometry::new(input, &descriptor))
+        Layer::Conv2d(descriptor)
     };
-    let output = layer.output(input).expect("a convolution that fits");
+    let (geometry, output) = (Geometry::new(input, &layer), layer.output(input).expect("a convolution that fits"));
     let sizes = |shape: Shape| [shape.height, shape.width, shape.channels].map(usize::from);
     let len = |shape: Shape| sizes(shape).iter().product::<usize>();
     let window = usize::from(kernel) * usize::from(kernel);

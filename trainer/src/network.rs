@@ -59,7 +59,8 @@ impl Network {
         let (mut shapes, mut layers, mut parameters) = (vec![input], Vec::new(), Vec::new());
         for (index, layer) in recipe.layers.iter().enumerate() {
             let before = shapes[shapes.len() - 1];
-            let context = Context { classes, is_image: index == 0, quirks: &recipe.quirks };
+            let context =
+                Context { classes, is_image: index == 0, next: recipe.layers.get(index + 1), quirks: &recipe.quirks };
             let built = build(layer, before, context, rng)
                 .map_err(|problem| recipe.error(format!("layer {}: {problem}", index + 1)))?;
             for part in built {
@@ -367,6 +368,8 @@ struct Context<'a> {
     classes: usize,
     /// Whether the layer is the first one.
     is_image: bool,
+    /// The layer behind it.
+    next: Option<&'a recipe::Layer>,
     quirks: &'a Quirks,
 }
 
@@ -375,7 +378,7 @@ struct Context<'a> {
 fn build(
     layer: &recipe::Layer,
     input: Shape,
-    Context { classes, is_image, quirks }: Context<'_>,
+    Context { classes, is_image, next, quirks }: Context<'_>,
     rng: &mut RandomState,
 ) -> std::result::Result<Vec<Part>, core::LayerError> {
     let tanh_scale = if quirks.slope_after_dropout { 2.0 } else { 1.0 };
@@ -403,12 +406,14 @@ fn build(
                 activation: if batch_norm { core::Activation::None } else { activation.into() },
                 weights: core::WeightType::F32,
             };
-            let output = core::Layer::Conv2d(descriptor).output(input)?;
+            let layer = core::Layer::Conv2d(descriptor);
+            let output = layer.output(input)?;
             let window = usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(input.channels);
             let mut parameters = Parameters::new(window, usize::from(filters), bias && !batch_norm, init, rng);
-            let geometry = Arc::new(Geometry::new(input, &descriptor));
+            let read = read(output, next.filter(|_| !batch_norm));
+            let geometry = Arc::new(Geometry::new(input, &layer).reading(read));
             parameters.prepare_for(Arc::clone(&geometry), !is_image);
-            let mut conv = Conv2d::new(core::Layer::Conv2d(descriptor), geometry);
+            let mut conv = Conv2d::new(layer, geometry);
             conv.tanh_scale = tanh_scale;
             (Part { layer: Box::new(conv), parameters: Some(parameters), output }, norm)
         }
@@ -425,7 +430,8 @@ fn build(
             let output = layer.output(input)?;
             let window = usize::from(kernel[0]) * usize::from(kernel[1]);
             let mut parameters = Parameters::new(window, usize::from(input.channels), bias && !batch_norm, init, rng);
-            let geometry = Arc::new(Geometry::depthwise(input, &descriptor));
+            let read = read(output, next.filter(|_| !batch_norm));
+            let geometry = Arc::new(Geometry::new(input, &layer).reading(read));
             parameters.prepare_for(Arc::clone(&geometry), !is_image);
             (Part { layer: Box::new(Conv2d::new(layer, geometry)), parameters: Some(parameters), output }, norm)
         }
@@ -459,6 +465,21 @@ fn build(
         output,
     });
     Ok(std::iter::once(part).chain(norm).collect())
+}
+
+/// The rows and columns of `output` that the layer behind it reads: a pooling leaves out what fills no window.
+fn read(output: Shape, next: Option<&recipe::Layer>) -> [usize; 2] {
+    let sizes = [output.height, output.width].map(usize::from);
+    let (Some(recipe::Layer::MaxPool2d { kernel, stride }) | Some(recipe::Layer::AvgPool2d { kernel, stride })) = next
+    else {
+        return sizes;
+    };
+    let (kernel, stride) = (kernel.map(usize::from), stride.unwrap_or(*kernel).map(usize::from));
+    // Windows that do not fit are refused when it is the pooling's turn.
+    [0, 1].map(|axis| match sizes[axis].checked_sub(kernel[axis]) {
+        Some(rest) => sizes[axis] - rest % stride[axis].max(1),
+        None => sizes[axis],
+    })
 }
 
 /// The padding per side: what `padding` adds less what `crop` takes away.

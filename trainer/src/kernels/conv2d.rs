@@ -5,6 +5,9 @@
 //!
 //! The gradient for the input is itself a convolution, of the output's gradient with the kernel turned round; at strides
 //! above 1 it is one convolution for each phase of the stride, with the taps of the kernel that meet this phase.
+//!
+//! Outputs that nobody reads, at the edge that a pooling leaves over, are not computed, and neither is what only they
+//! contribute to.
 
 use super::tile::{self, PanelLoops, for_rows};
 use pulp::{Arch, Simd};
@@ -15,22 +18,21 @@ use thumbnet::layer::{Conv2d, DepthwiseConv2d, Layer, Padding, Shape};
 #[derive(Clone, Debug)]
 pub struct Geometry {
     arch: Arch,
-    depthwise: bool,
-    input: Shape,
-    filters: usize,
-    positions: usize,
+    window: Window,
     input_frame: Frame,
     gradient_frame: Frame,
     /// The convolution itself.
     forward: Plan,
-    /// The convolutions that make the gradient for the input.
+    /// The convolutions that make the gradient for the input, wherever there is one.
     phases: Vec<Plan>,
 }
 
-/// Zeros around an image, or none.
+/// Zeros around an image, or around its upper left part; or none.
 #[derive(Clone, Debug)]
 struct Frame {
-    /// The image within the frame: rows, and values per row.
+    /// Values from one row of the image to the next.
+    image_pitch: usize,
+    /// What is taken of the image: rows, and values per row.
     rows: usize,
     row_len: usize,
     /// Values from one row of the frame to the next, and in the whole frame.
@@ -68,24 +70,27 @@ struct Axis {
 }
 
 impl Frame {
-    /// A frame around an image of `[height, width, channels]` with zeros before and after either axis, and, for
-    /// depthwise loops, behind a last position whose channels do not fill their panels.
+    /// A frame around the upper left `height` rows and `width` columns of an `image` with zeros before and after either
+    /// axis, and, for depthwise loops, behind a last position whose channels do not fill their panels.
     fn new(
-        [height, width, channels]: [usize; 3],
+        image: Shape,
+        [height, width]: [usize; 2],
         [top, bottom]: [usize; 2],
         [left, right]: [usize; 2],
         depthwise: bool,
     ) -> Self {
+        let [_, image_width, channels] = sizes(image);
         let pitch = (left + width + right) * channels;
         let behind = if depthwise { tile::padded(channels) - channels } else { 0 };
         let len = (top + height + bottom) * pitch + behind;
         assert!(u32::try_from(len).is_ok(), "a frame of {len} values");
-        Frame { rows: height, row_len: width * channels, pitch, len, start: top * pitch + left * channels }
+        let (image_pitch, row_len) = (image_width * channels, width * channels);
+        Frame { image_pitch, rows: height, row_len, pitch, len, start: top * pitch + left * channels }
     }
 
-    /// Whether there is nothing around the image.
+    /// Whether the frame lies in the image as it is.
     fn is_bare(&self) -> bool {
-        self.len == self.rows * self.row_len
+        self.len == self.rows * self.image_pitch
     }
 
     /// The buffer for a framed image; its margins stay zero.
@@ -98,8 +103,8 @@ impl Frame {
         if self.is_bare() {
             return image;
         }
-        let rows = buffer[self.start..].chunks_mut(self.pitch).zip(image.chunks_exact(self.row_len));
-        rows.for_each(|(framed, row)| framed[..self.row_len].copy_from_slice(row));
+        let rows = buffer[self.start..].chunks_mut(self.pitch).zip(image.chunks_exact(self.image_pitch));
+        rows.take(self.rows).for_each(|(framed, row)| framed[..self.row_len].copy_from_slice(&row[..self.row_len]));
         buffer
     }
 }
@@ -109,6 +114,8 @@ impl Frame {
 struct Window {
     input: Shape,
     output: Shape,
+    /// The rows and columns of the output that somebody reads.
+    read: [usize; 2],
     kernel: [u8; 2],
     stride: [u8; 2],
     padding: Padding,
@@ -116,65 +123,62 @@ struct Window {
 }
 
 impl Geometry {
-    /// The geometry of `descriptor` (without fused pooling) for images of shape `input`.
+    /// The geometry of a convolution (without fused pooling), depthwise or not, for images of shape `input`. The weights of
+    /// one that is depthwise are `[kernel height, kernel width, channels]`.
     ///
     /// # Panics
-    /// If the descriptor does not fit the input, or pools.
-    pub fn new(input: Shape, descriptor: &Conv2d) -> Self {
-        let &Conv2d { kernel, stride, padding, pool, .. } = descriptor;
-        assert_eq!(pool, [1, 1], "pooling is a layer of its own in training");
-        let output = Layer::Conv2d(*descriptor).output(input).expect("a convolution that fits");
-        Window { input, output, kernel, stride, padding, depthwise: false }.geometry()
+    /// If the layer is no convolution, does not fit the input, or pools.
+    pub fn new(input: Shape, layer: &Layer) -> Self {
+        let (kernel, stride, padding, depthwise) = match *layer {
+            Layer::Conv2d(Conv2d { kernel, stride, padding, pool, .. }) => {
+                assert_eq!(pool, [1, 1], "pooling is a layer of its own in training");
+                (kernel, stride, padding, false)
+            }
+            Layer::DepthwiseConv2d(DepthwiseConv2d { kernel, stride, padding, .. }) => (kernel, stride, padding, true),
+            layer => panic!("{} is no convolution", layer.name()),
+        };
+        let output = layer.output(input).expect("a convolution that fits");
+        let [height, width, _] = sizes(output);
+        Window { input, output, read: [height, width], kernel, stride, padding, depthwise }.geometry()
     }
 
-    /// The geometry of a convolution of each channel by itself. Its weights are `[kernel height, kernel width, channels]`.
-    ///
-    /// # Panics
-    /// If the descriptor does not fit the input.
-    pub fn depthwise(input: Shape, descriptor: &DepthwiseConv2d) -> Self {
-        let &DepthwiseConv2d { kernel, stride, padding, .. } = descriptor;
-        let output = Layer::DepthwiseConv2d(*descriptor).output(input).expect("a convolution that fits");
-        Window { input, output, kernel, stride, padding, depthwise: true }.geometry()
+    /// The same where somebody reads no more than so many rows and columns of the output: the others are left as they are, and
+    /// their gradient is taken to be zero.
+    pub fn reading(self, read: [usize; 2]) -> Self {
+        let [height, width, _] = sizes(self.window.output);
+        assert!(read[0] <= height && read[1] <= width, "{read:?} positions of {height} x {width}");
+        Window { read, ..self.window }.geometry()
     }
 
     fn image_len(&self) -> usize {
-        sizes(self.input).iter().product()
+        sizes(self.window.input).iter().product()
     }
 
     fn output_len(&self) -> usize {
-        self.positions * self.filters
+        sizes(self.window.output).iter().product()
     }
 
     /// The number of weights, `[kernel height, kernel width, channels, filters]`.
     fn weights_len(&self) -> usize {
-        self.forward.steps.len() * self.filters
+        self.forward.steps.len() * self.forward.channels
     }
 }
 
 impl Window {
-    fn geometry(&self) -> Geometry {
+    fn geometry(self) -> Geometry {
         let input_frame = self.input_frame();
         let forward = self.forward(&input_frame);
         let (gradient_frame, phases) = self.backward();
-        let [output_height, output_width, filters] = sizes(self.output);
-        Geometry {
-            arch: Arch::new(),
-            depthwise: self.depthwise,
-            input: self.input,
-            filters,
-            positions: output_height * output_width,
-            input_frame,
-            gradient_frame,
-            forward,
-            phases,
-        }
+        Geometry { arch: Arch::new(), window: self, input_frame, gradient_frame, forward, phases }
     }
 
     /// The frame of the input. What is cropped stays in it, and no window goes there.
     fn input_frame(&self) -> Frame {
         let margin = |padding: i8| padding.max(0) as usize;
         let Padding { top, bottom, left, right } = self.padding;
-        Frame::new(sizes(self.input), [margin(top), margin(bottom)], [margin(left), margin(right)], self.depthwise)
+        let [height, width, _] = sizes(self.input);
+        let margins = [[top, bottom], [left, right]].map(|sides| sides.map(margin));
+        Frame::new(self.input, [height, width], margins[0], margins[1], self.depthwise)
     }
 
     /// Where the weights of a tap start: `[taps, channels, filters]`, or `[taps, channels]` of a depthwise convolution.
@@ -187,13 +191,14 @@ impl Window {
     /// The convolution itself.
     fn forward(&self, frame: &Frame) -> Plan {
         let [_, _, channels] = sizes(self.input);
-        let [output_height, output_width, filters] = sizes(self.output);
+        let [_, output_width, filters] = sizes(self.output);
+        let [rows, columns] = self.read;
         let [kernel_height, kernel_width] = self.kernel.map(usize::from);
         let [down, across] = self.stride.map(usize::from);
         let crop = |padding: i8| padding.min(0).unsigned_abs() as usize;
         let mut plan = Plan::new(filters, 1);
-        for y in 0..output_height {
-            for x in 0..output_width {
+        for y in 0..rows {
+            for x in 0..columns {
                 let (row, column) = (y * down + crop(self.padding.top), x * across + crop(self.padding.left));
                 plan.add_position(row * frame.pitch + column * channels, (y * output_width + x) * filters);
             }
@@ -212,12 +217,12 @@ impl Window {
     /// The convolutions that make the gradient for the input, and the frame of the output's gradient that they read.
     fn backward(&self) -> (Frame, Vec<Plan>) {
         let [height, width, channels] = sizes(self.input);
-        let [output_height, output_width, filters] = sizes(self.output);
+        let [_, _, filters] = sizes(self.output);
         let [kernel_height, kernel_width] = self.kernel.map(usize::from);
         let [down, across] = self.stride.map(usize::from);
-        let (vertical, rows) = phases(height, output_height, kernel_height, down, self.padding.top);
-        let (horizontal, columns) = phases(width, output_width, kernel_width, across, self.padding.left);
-        let frame = Frame::new(sizes(self.output), vertical, horizontal, self.depthwise);
+        let (vertical, rows) = phases(height, self.read[0], kernel_height, down, self.padding.top);
+        let (horizontal, columns) = phases(width, self.read[1], kernel_width, across, self.padding.left);
+        let frame = Frame::new(self.output, self.read, vertical, horizontal, self.depthwise);
         let phase = |row: &Axis, column: &Axis| {
             let mut plan = Plan::new(channels, if self.depthwise { 1 } else { filters });
             for &(y, from_row) in &row.places {
@@ -248,19 +253,24 @@ fn sizes(shape: Shape) -> [usize; 3] {
 /// The phases of one axis of the input's gradient, and the zeros that its frame needs before and after the gradient.
 ///
 /// Output `o` reads input `i` at tap `k` where `i + before = o * stride + k`. The inputs whose `i + before` leaves the same
-/// rest when divided by the stride meet the same taps, at outputs that are next to each other.
+/// rest when divided by the stride meet the same taps, at outputs that are next to each other. Inputs that no output reads
+/// belong to no phase.
 fn phases(input: usize, output: usize, kernel: usize, stride: usize, before: i8) -> ([usize; 2], Vec<Axis>) {
     let (before, step) = (i64::from(before), stride as i64);
     let last_output = |i: usize| (i as i64 + before).div_euclid(step);
     let most_taps = kernel.div_ceil(stride) as i64;
-    let zeros_before = (most_taps - 1 - last_output(0)).max(0);
-    let zeros_after = (last_output(input - 1) - (output as i64 - 1)).max(0);
+    let zeros_before = (most_taps - 1 - last_output(0).max(0)).max(0);
+    let zeros_after = (last_output(input - 1) - (output as i64 - 1)).clamp(0, most_taps - 1);
     let axes = (0..stride).map(|phase| {
         // The last tap meets the first output.
         let taps: Vec<usize> = (phase..kernel).step_by(stride).collect::<Vec<_>>().into_iter().rev().collect();
         let first = zeros_before + 1 - taps.len().max(1) as i64;
+        let is_read = |i: usize| {
+            let first_output = last_output(i) + 1 - taps.len() as i64;
+            first_output.max(0) <= last_output(i).min(output as i64 - 1)
+        };
         let places = (0..input)
-            .filter(|&i| (i as i64 + before).rem_euclid(step) == phase as i64)
+            .filter(|&i| (i as i64 + before).rem_euclid(step) == phase as i64 && is_read(i))
             .map(|i| (i, (last_output(i) + first) as usize))
             .collect();
         Axis { taps, places }
@@ -290,6 +300,11 @@ impl Plan {
         self.steps.push(step as u32);
         self.reach = self.reach.max(step + 1);
         self.weights.push(weights as u32);
+    }
+
+    /// How many values of an image it makes.
+    fn written(&self) -> usize {
+        self.destinations.len() * self.channels
     }
 
     /// The length of the weights in panels.
@@ -350,19 +365,19 @@ impl Prepared {
 pub struct Workspace {
     input_frame: Vec<f32>,
     gradient_frame: Vec<f32>,
-    /// One image's output gradient with its channels filled up to whole panels; empty where they are whole.
+    /// One image's output gradient at the positions that are read, with its channels filled up to whole panels; empty where
+    /// these are all and they are whole.
     padded_gradient: Vec<f32>,
 }
 
 impl Workspace {
     /// Buffers for a layer of this geometry.
     pub fn new(geometry: &Geometry) -> Self {
-        let padded = tile::padded(geometry.filters);
-        let padded_gradient = if padded == geometry.filters { 0 } else { geometry.positions * padded };
+        let padded = geometry.forward.destinations.len() * tile::padded(geometry.forward.channels);
         Workspace {
             input_frame: geometry.input_frame.buffer(),
             gradient_frame: geometry.gradient_frame.buffer(),
-            padded_gradient: vec![0.0; padded_gradient],
+            padded_gradient: vec![0.0; if padded == geometry.output_len() { 0 } else { padded }],
         }
     }
 }
@@ -396,6 +411,9 @@ pub fn input_gradient(
     input_gradient: &mut [f32],
 ) {
     assert_eq!(prepared.phases.len(), geometry.phases.len(), "weights prepared for the input's gradient");
+    if geometry.phases.iter().map(Plan::written).sum::<usize>() < geometry.image_len() {
+        input_gradient.fill(0.0);
+    }
     let gradients = images(output_gradient, geometry.output_len());
     for (gradient, output) in gradients.zip(input_gradient.chunks_exact_mut(geometry.image_len())) {
         let frame = geometry.gradient_frame.place(gradient, &mut workspace.gradient_frame);
@@ -417,7 +435,7 @@ pub fn weight_gradient(
     let gradients = images(output_gradient, geometry.output_len());
     for (image, gradient) in images(input, geometry.image_len()).zip(gradients) {
         let frame = geometry.input_frame.place(image, &mut workspace.input_frame);
-        let gradient = whole_panels(gradient, geometry.filters, &mut workspace.padded_gradient);
+        let gradient = whole_panels(gradient, &geometry.forward, &mut workspace.padded_gradient);
         correlate(geometry, &geometry.forward, frame, gradient, weight_gradient);
     }
 }
@@ -429,13 +447,15 @@ fn images(values: &[f32], len: usize) -> impl Iterator<Item = &[f32]> {
     images
 }
 
-/// `gradient` with its channels filled up to whole panels: in `buffer`, or, if they are whole, where it is.
-fn whole_panels<'a>(gradient: &'a [f32], channels: usize, buffer: &'a mut [f32]) -> &'a [f32] {
+/// `gradient` at the positions of `plan` with its channels filled up to whole panels: in `buffer`, or, if it is that
+/// already, where it is.
+fn whole_panels<'a>(gradient: &'a [f32], plan: &Plan, buffer: &'a mut [f32]) -> &'a [f32] {
     if buffer.is_empty() {
         return gradient;
     }
-    let rows = buffer.chunks_exact_mut(tile::padded(channels)).zip(gradient.chunks_exact(channels));
-    rows.for_each(|(padded, row)| padded.iter_mut().zip(row).for_each(|(to, &from)| *to = from));
+    for (row, &from) in buffer.chunks_exact_mut(tile::padded(plan.channels)).zip(&plan.destinations) {
+        row[..plan.channels].copy_from_slice(&gradient[from as usize..][..plan.channels]);
+    }
     buffer
 }
 
@@ -449,7 +469,7 @@ fn convolve(geometry: &Geometry, plan: &Plan, mut packed: &[f32], bias: &[f32], 
         if !bias.is_empty() {
             initial[..channels.len()].copy_from_slice(&bias[channels.clone()]);
         }
-        if geometry.depthwise {
+        if geometry.window.depthwise {
             let frame = &frame[start..];
             tile::dispatch(geometry.arch, lanes, Convolve::<true> { plan, weights, channels, initial, frame, output });
         } else {
@@ -501,7 +521,7 @@ fn convolve_tile<S: Simd, const R: usize, const M: usize, const DEPTHWISE: bool>
 fn correlate(geometry: &Geometry, plan: &Plan, frame: &[f32], gradient: &[f32], sums: &mut [f32]) {
     for (start, lanes) in tile::panels(plan.channels) {
         let channels = start..plan.channels.min(start + lanes);
-        if geometry.depthwise {
+        if geometry.window.depthwise {
             let frame = &frame[start..];
             tile::dispatch(geometry.arch, lanes, Correlate::<true> { plan, channels, frame, gradient, sums });
         } else {

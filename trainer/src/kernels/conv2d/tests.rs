@@ -6,7 +6,6 @@ use thumbnet::layer::{Activation, WeightType};
 
 /// A convolution whose sums are written out.
 struct Case {
-    window: Window,
     geometry: Geometry,
     weights: Vec<f32>,
     bias: Vec<f32>,
@@ -35,8 +34,7 @@ impl Case {
             weights: WeightType::F32,
         };
         let weights = usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(channels) * usize::from(filters);
-        let input = Shape::new(height, width, channels);
-        Self::with(input, Layer::Conv2d(descriptor), Geometry::new(input, &descriptor), weights)
+        Self::with(Shape::new(height, width, channels), Layer::Conv2d(descriptor), weights)
     }
 
     fn depthwise([height, width, channels]: [u16; 3], kernel: [u8; 2], stride: [u8; 2], padding: [i8; 4]) -> Self {
@@ -49,24 +47,14 @@ impl Case {
             weights: WeightType::F32,
         };
         let weights = usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(channels);
-        let input = Shape::new(height, width, channels);
-        Self::with(input, Layer::DepthwiseConv2d(descriptor), Geometry::depthwise(input, &descriptor), weights)
+        Self::with(Shape::new(height, width, channels), Layer::DepthwiseConv2d(descriptor), weights)
     }
 
-    fn with(input: Shape, layer: Layer, geometry: Geometry, weights: usize) -> Self {
-        let output = layer.output(input).expect("a valid case");
-        let window = match layer {
-            Layer::Conv2d(Conv2d { kernel, stride, padding, .. }) => {
-                Window { input, output, kernel, stride, padding, depthwise: false }
-            }
-            Layer::DepthwiseConv2d(DepthwiseConv2d { kernel, stride, padding, .. }) => {
-                Window { input, output, kernel, stride, padding, depthwise: true }
-            }
-            layer => panic!("{} is no convolution", layer.name()),
-        };
+    fn with(input: Shape, layer: Layer, weights: usize) -> Self {
+        let geometry = Geometry::new(input, &layer);
+        let output = geometry.window.output;
         let mut rng = RandomState::new(7);
         Case {
-            window,
             geometry,
             weights: numbers(weights, &mut rng),
             bias: numbers(usize::from(output.channels), &mut rng),
@@ -75,9 +63,27 @@ impl Case {
         }
     }
 
+    /// The same, but of its output no more than `read` rows and columns is read.
+    fn reading(mut self, read: [usize; 2]) -> Self {
+        self.geometry = self.geometry.reading(read);
+        for index in 0..self.gradient.len() {
+            if !self.is_read(index) {
+                self.gradient[index] = 0.0;
+            }
+        }
+        self
+    }
+
+    /// Whether somebody reads the output value `index`.
+    fn is_read(&self, index: usize) -> bool {
+        let [height, width, channels] = sizes(self.geometry.window.output);
+        let (position, read) = (index / channels, self.geometry.window.read);
+        position / width % height < read[0] && position % width < read[1]
+    }
+
     /// Calls `visit(image value, weight, output value)` with the indices of every product of the convolution.
     fn for_each_product(&self, mut visit: impl FnMut(usize, usize, usize)) {
-        let Window { input, output, kernel, stride, padding, depthwise } = self.window;
+        let Window { input, output, kernel, stride, padding, depthwise, .. } = self.geometry.window;
         let [height, width, channels] = sizes(input);
         let [output_height, output_width, filters] = sizes(output);
         let [kernel_height, kernel_width] = kernel.map(usize::from);
@@ -106,7 +112,7 @@ impl Case {
     }
 
     fn check(&self) {
-        let (name, geometry) = (format!("{:?}", self.window), &self.geometry);
+        let (name, geometry) = (format!("{:?}", self.geometry.window), &self.geometry);
         let mut prepared = Prepared::new(geometry, true);
         let mut workspace = Workspace::new(geometry);
         // Nothing of an earlier call may be left.
@@ -123,10 +129,15 @@ impl Case {
             weight_gradients[weight] += product(&self.images, image, &self.gradient, output);
         });
 
+        // What nobody reads is left as it was.
+        let unread: Vec<usize> = (0..outputs.len()).filter(|&index| !self.is_read(index)).collect();
+        unread.iter().for_each(|&index| outputs[index] = 7.0);
+
         // With every instruction set; twice, as margins and padding in the workspace must survive a call.
         for arch in instruction_sets().into_iter().flat_map(|arch| [arch; 2]) {
             let geometry = &Geometry { arch, ..self.geometry.clone() };
             let mut found = vec![f32::NAN; self.gradient.len()];
+            unread.iter().for_each(|&index| found[index] = 7.0);
             forward(geometry, &prepared, &mut workspace, &self.bias, &self.images, &mut found);
             assert_close(&found, &outputs, &format!("output of {name}"));
             let mut found = vec![f32::NAN; self.images.len()];
@@ -191,6 +202,18 @@ fn depthwise_convolutions() {
         }
     }
     Case::depthwise([1, 1, 5], [3, 3], [1, 1], [1; 4]).check();
+}
+
+#[test]
+fn outputs_that_nobody_reads() {
+    for (stride, read) in [([1, 1], [6, 6]), ([1, 1], [1, 3]), ([2, 2], [3, 4]), ([4, 3], [1, 2]), ([1, 2], [7, 1])] {
+        for padding in [[0; 4], [1; 4], [2, 1, 0, 3], [-1, 0, 1, -2]] {
+            for filters in [10, 16] {
+                Case::new([11, 12, 3], filters, [3, 3], stride, padding).reading(read).check();
+            }
+            Case::depthwise([11, 12, 10], [3, 3], stride, padding).reading(read).check();
+        }
+    }
 }
 
 #[test]
