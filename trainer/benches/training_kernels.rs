@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use thumbnet::layer::{Activation, Conv2d, DepthwiseConv2d, Layer, Padding, Shape, WeightType};
 use thumbnet_trainer::kernels::batch_norm::{Factors, Sums};
 use thumbnet_trainer::kernels::channels;
-use thumbnet_trainer::kernels::conv2d::{self, Geometry, Prepared, Workspace};
+use thumbnet_trainer::kernels::conv2d::{self, Geometry, Prepared, Wanted, Workspace};
 use thumbnet_trainer::kernels::optimize::{self, Adam, Penalty};
 use thumbnet_trainer::kernels::pool::Pool;
 
@@ -181,22 +181,12 @@ fn convolution(
         &mut (|| conv2d::forward(&geometry, &prepared, for_forward, &[], black_box(&images), black_box(&mut outputs)))
             as &mut dyn FnMut(),
         &mut || {
-            conv2d::input_gradient(
-                &geometry,
-                &prepared,
-                for_input,
-                black_box(&gradient),
-                black_box(&mut input_gradient),
-            )
+            let wanted = Wanted { weights: None, input: Some(black_box(&mut input_gradient)) };
+            conv2d::gradients(&geometry, &prepared, for_input, &images, black_box(&gradient), wanted);
         },
         &mut || {
-            conv2d::weight_gradient(
-                &geometry,
-                for_weights,
-                black_box(&images),
-                black_box(&gradient),
-                black_box(&mut weight_gradient),
-            );
+            let wanted = Wanted { weights: Some(black_box(&mut weight_gradient)), input: None };
+            conv2d::gradients(&geometry, &prepared, for_weights, black_box(&images), black_box(&gradient), wanted);
         },
     ];
     let mut im2col = [(); 3].map(|()| Im2col {

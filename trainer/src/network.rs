@@ -410,8 +410,7 @@ fn build(
             let output = layer.output(input)?;
             let window = usize::from(kernel[0]) * usize::from(kernel[1]) * usize::from(input.channels);
             let mut parameters = Parameters::new(window, usize::from(filters), bias && !batch_norm, init, rng);
-            let read = read(output, next.filter(|_| !batch_norm));
-            let geometry = Arc::new(Geometry::new(input, &layer).reading(read));
+            let geometry = Arc::new(geometry(&layer, input, next.filter(|_| !batch_norm)));
             parameters.prepare_for(Arc::clone(&geometry), !is_image);
             let mut conv = Conv2d::new(layer, geometry);
             conv.tanh_scale = tanh_scale;
@@ -430,8 +429,7 @@ fn build(
             let output = layer.output(input)?;
             let window = usize::from(kernel[0]) * usize::from(kernel[1]);
             let mut parameters = Parameters::new(window, usize::from(input.channels), bias && !batch_norm, init, rng);
-            let read = read(output, next.filter(|_| !batch_norm));
-            let geometry = Arc::new(Geometry::new(input, &layer).reading(read));
+            let geometry = Arc::new(geometry(&layer, input, next.filter(|_| !batch_norm)));
             parameters.prepare_for(Arc::clone(&geometry), !is_image);
             (Part { layer: Box::new(Conv2d::new(layer, geometry)), parameters: Some(parameters), output }, norm)
         }
@@ -467,19 +465,15 @@ fn build(
     Ok(std::iter::once(part).chain(norm).collect())
 }
 
-/// The rows and columns of `output` that the layer behind it reads: a pooling leaves out what fills no window.
-fn read(output: Shape, next: Option<&recipe::Layer>) -> [usize; 2] {
-    let sizes = [output.height, output.width].map(usize::from);
+/// The geometry of a convolution with the layer `next` right behind it.
+fn geometry(layer: &core::Layer, input: Shape, next: Option<&recipe::Layer>) -> Geometry {
+    let geometry = Geometry::new(input, layer);
     let (Some(recipe::Layer::MaxPool2d { kernel, stride }) | Some(recipe::Layer::AvgPool2d { kernel, stride })) = next
     else {
-        return sizes;
+        return geometry;
     };
     let (kernel, stride) = (kernel.map(usize::from), stride.unwrap_or(*kernel).map(usize::from));
-    // Windows that do not fit are refused when it is the pooling's turn.
-    [0, 1].map(|axis| match sizes[axis].checked_sub(kernel[axis]) {
-        Some(rest) => sizes[axis] - rest % stride[axis].max(1),
-        None => sizes[axis],
-    })
+    geometry.pooled(kernel, stride, matches!(next, Some(recipe::Layer::MaxPool2d { .. })))
 }
 
 /// The padding per side: what `padding` adds less what `crop` takes away.

@@ -7,8 +7,11 @@
 //! above 1 it is one convolution for each phase of the stride, with the taps of the kernel that meet this phase.
 //!
 //! Outputs that nobody reads, at the edge that a pooling leaves over, are not computed, and neither is what only they
-//! contribute to.
+//! contribute to. And where a pooling leaves most of the output's gradient zero, [`sparse`] adds up only what is not.
 
+mod sparse;
+
+use super::sparse::SparseMatrix;
 use super::tile::{self, PanelLoops, for_rows};
 use pulp::{Arch, Simd};
 use std::ops::Range;
@@ -25,6 +28,8 @@ pub struct Geometry {
     forward: Plan,
     /// The convolutions that make the gradient for the input, wherever there is one.
     phases: Vec<Plan>,
+    /// Whether most of the output's gradient is zero, and the loops for that are faster.
+    sparse: bool,
 }
 
 /// Zeros around an image, or around its upper left part; or none.
@@ -90,12 +95,19 @@ impl Frame {
 
     /// Whether the frame lies in the image as it is.
     fn is_bare(&self) -> bool {
-        self.len == self.rows * self.image_pitch
+        let Frame { image_pitch, rows, row_len, pitch, len, .. } = *self;
+        pitch == row_len && pitch == image_pitch && len == rows * pitch
     }
 
     /// The buffer for a framed image; its margins stay zero.
     fn buffer(&self) -> Vec<f32> {
         vec![0.0; if self.is_bare() { 0 } else { self.len }]
+    }
+
+    /// The reverse of [`Self::place`]: takes the image out of a frame.
+    fn take(&self, buffer: &[f32], image: &mut [f32]) {
+        let rows = buffer[self.start..].chunks(self.pitch).zip(image.chunks_exact_mut(self.image_pitch));
+        rows.take(self.rows).for_each(|(framed, row)| row[..self.row_len].copy_from_slice(&framed[..self.row_len]));
     }
 
     /// `image` in its frame: in `buffer`, or, without margins, where it is.
@@ -142,12 +154,19 @@ impl Geometry {
         Window { input, output, read: [height, width], kernel, stride, padding, depthwise }.geometry()
     }
 
-    /// The same where somebody reads no more than so many rows and columns of the output: the others are left as they are, and
-    /// their gradient is taken to be zero.
-    pub fn reading(self, read: [usize; 2]) -> Self {
+    /// The same where nobody reads the output but a pooling with windows of `kernel`, height and width, `stride` apart: what fills
+    /// no window is left as it is, and its gradient taken to be zero. If the pooling passes on the largest value of each
+    /// window, the others have no gradient either, and are left out where that is faster; the results are the same.
+    pub fn pooled(self, kernel: [usize; 2], stride: [usize; 2], only_largest: bool) -> Self {
         let [height, width, _] = sizes(self.window.output);
-        assert!(read[0] <= height && read[1] <= width, "{read:?} positions of {height} x {width}");
-        Window { read, ..self.window }.geometry()
+        let read = [0, 1].map(|axis| {
+            let size = [height, width][axis];
+            // Windows that do not fit are refused where the pooling is made.
+            size.checked_sub(kernel[axis]).map_or(size, |rest| size - rest % stride[axis].max(1))
+        });
+        let apart = kernel.iter().zip(&stride).all(|(kernel, stride)| kernel <= stride);
+        let sparse = only_largest && apart && sparse::serves(&self.window, kernel.iter().product());
+        Geometry { sparse, ..Window { read, ..self.window }.geometry() }
     }
 
     fn image_len(&self) -> usize {
@@ -169,7 +188,7 @@ impl Window {
         let input_frame = self.input_frame();
         let forward = self.forward(&input_frame);
         let (gradient_frame, phases) = self.backward();
-        Geometry { arch: Arch::new(), window: self, input_frame, gradient_frame, forward, phases }
+        Geometry { arch: Arch::new(), window: self, input_frame, gradient_frame, forward, phases, sparse: false }
     }
 
     /// The frame of the input. What is cropped stays in it, and no window goes there.
@@ -338,15 +357,18 @@ pub struct Prepared {
     forward: Vec<f32>,
     /// For every phase of the input's gradient; empty where nothing asks for it.
     phases: Vec<Vec<f32>>,
+    /// The weights of each filter, one after the other, for a sparse gradient.
+    by_filter: Vec<f32>,
 }
 
 impl Prepared {
     /// Room for the weights of a layer. The first layer of a network needs no `input_gradient`, which spares half the work.
     pub fn new(geometry: &Geometry, input_gradient: bool) -> Self {
-        let phases = if input_gradient { geometry.phases.as_slice() } else { &[] };
+        let phases = if input_gradient && !geometry.sparse { geometry.phases.as_slice() } else { &[] };
         Prepared {
             forward: vec![0.0; geometry.forward.packed_len()],
             phases: phases.iter().map(|plan| vec![0.0; plan.packed_len()]).collect(),
+            by_filter: vec![0.0; if input_gradient && geometry.sparse { geometry.weights_len() } else { 0 }],
         }
     }
 
@@ -357,6 +379,17 @@ impl Prepared {
         for (plan, packed) in geometry.phases.iter().zip(&mut self.phases) {
             plan.pack(weights, packed);
         }
+        if !self.by_filter.is_empty() {
+            transpose(weights, geometry.forward.channels, &mut self.by_filter);
+        }
+    }
+}
+
+/// Turns `[rows, columns]` into `[columns, rows]`.
+fn transpose(matrix: &[f32], columns: usize, transposed: &mut [f32]) {
+    let rows = matrix.len() / columns;
+    for (column, values) in transposed.chunks_exact_mut(rows).enumerate() {
+        values.iter_mut().zip(matrix[column..].iter().step_by(columns)).for_each(|(to, &from)| *to = from);
     }
 }
 
@@ -368,16 +401,20 @@ pub struct Workspace {
     /// One image's output gradient at the positions that are read, with its channels filled up to whole panels; empty where
     /// these are all and they are whole.
     padded_gradient: Vec<f32>,
+    sparse: sparse::Workspace,
 }
 
 impl Workspace {
     /// Buffers for a layer of this geometry.
     pub fn new(geometry: &Geometry) -> Self {
-        let padded = geometry.forward.destinations.len() * tile::padded(geometry.forward.channels);
+        let Plan { destinations, channels, .. } = &geometry.forward;
+        let padded = destinations.len() * tile::padded(*channels);
+        let is_whole = padded == destinations.len() * channels && padded == geometry.output_len();
         Workspace {
             input_frame: geometry.input_frame.buffer(),
             gradient_frame: geometry.gradient_frame.buffer(),
-            padded_gradient: vec![0.0; if padded == geometry.output_len() { 0 } else { padded }],
+            padded_gradient: vec![0.0; if is_whole { 0 } else { padded }],
+            sparse: sparse::Workspace::new(geometry),
         }
     }
 }
@@ -398,19 +435,52 @@ pub fn forward(
     }
 }
 
-/// The loss's gradient for the input, `[rows, H, W, C]`, from the one for the output, `[rows, H', W', filters]`.
-/// `input_gradient` is overwritten.
+/// The gradients that [`gradients`] is asked for.
+#[derive(Debug, Default)]
+pub struct Wanted<'a> {
+    /// The loss's gradient for the weights, `[kernel height, kernel width, channels, filters]`: is added to what is there.
+    pub weights: Option<&'a mut [f32]>,
+    /// The one for the input, `[rows, H, W, C]`: takes the place of what is there.
+    pub input: Option<&'a mut [f32]>,
+}
+
+/// The loss's gradients for the weights and the input, from the input and the gradient for the output, `[rows, H', W', filters]`.
 ///
 /// # Panics
-/// If `prepared` was made without it.
-pub fn input_gradient(
+/// If the input's is wanted, but `prepared` was made without it.
+pub fn gradients(
+    geometry: &Geometry,
+    prepared: &Prepared,
+    workspace: &mut Workspace,
+    input: &[f32],
+    output_gradient: &[f32],
+    wanted: Wanted<'_>,
+) {
+    if let Some(weights) = &wanted.weights {
+        assert_eq!(weights.len(), geometry.weights_len(), "the gradient of the weights of a convolution");
+    }
+    if wanted.input.is_some() {
+        let is_prepared = !prepared.phases.is_empty() || !prepared.by_filter.is_empty();
+        assert!(is_prepared, "weights prepared for the input's gradient");
+    }
+    if geometry.sparse {
+        return sparse::gradients(geometry, prepared, workspace, input, output_gradient, wanted);
+    }
+    if let Some(weights) = wanted.weights {
+        weight_gradient(geometry, workspace, input, output_gradient, weights);
+    }
+    if let Some(input_gradient) = wanted.input {
+        self::input_gradient(geometry, prepared, workspace, output_gradient, input_gradient);
+    }
+}
+
+fn input_gradient(
     geometry: &Geometry,
     prepared: &Prepared,
     workspace: &mut Workspace,
     output_gradient: &[f32],
     input_gradient: &mut [f32],
 ) {
-    assert_eq!(prepared.phases.len(), geometry.phases.len(), "weights prepared for the input's gradient");
     if geometry.phases.iter().map(Plan::written).sum::<usize>() < geometry.image_len() {
         input_gradient.fill(0.0);
     }
@@ -423,15 +493,13 @@ pub fn input_gradient(
     }
 }
 
-/// Adds the loss's gradient for the weights, `[kernel height, kernel width, channels, filters]`, to `weight_gradient`.
-pub fn weight_gradient(
+fn weight_gradient(
     geometry: &Geometry,
     workspace: &mut Workspace,
     input: &[f32],
     output_gradient: &[f32],
     weight_gradient: &mut [f32],
 ) {
-    assert_eq!(weight_gradient.len(), geometry.weights_len(), "the gradient of the weights of a convolution");
     let gradients = images(output_gradient, geometry.output_len());
     for (image, gradient) in images(input, geometry.image_len()).zip(gradients) {
         let frame = geometry.input_frame.place(image, &mut workspace.input_frame);
@@ -494,7 +562,7 @@ impl<const DEPTHWISE: bool> PanelLoops for Convolve<'_, DEPTHWISE> {
     #[inline(always)]
     fn run<S: Simd, const M: usize>(mut self, simd: S) {
         for (first, last) in tile::tiles(self.plan.bases.len(), tile::tallest::<S, M>()) {
-            for_rows!(last - first, convolve_tile::<S, _, M, DEPTHWISE>(simd, &mut self, first));
+            for_rows!(last - first, M, convolve_tile::<S, _, M, DEPTHWISE>(simd, &mut self, first));
         }
     }
 }
@@ -545,7 +613,7 @@ impl<const DEPTHWISE: bool> PanelLoops for Correlate<'_, DEPTHWISE> {
     #[inline(always)]
     fn run<S: Simd, const M: usize>(mut self, simd: S) {
         for (first, last) in tile::tiles(self.plan.steps.len(), tile::tallest::<S, M>()) {
-            for_rows!(last - first, correlate_tile::<S, _, M, DEPTHWISE>(simd, &mut self, first));
+            for_rows!(last - first, M, correlate_tile::<S, _, M, DEPTHWISE>(simd, &mut self, first));
         }
     }
 }

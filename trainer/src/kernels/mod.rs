@@ -8,4 +8,5 @@ pub mod channels;
 pub mod conv2d;
 pub mod optimize;
 pub mod pool;
+pub(crate) mod sparse;
 mod tile;

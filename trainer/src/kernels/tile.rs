@@ -85,6 +85,8 @@ macro_rules! for_each_row {
     };
 }
 
+pub(super) use for_each_row;
+
 /// Adds `values[bases[r] + step] * lanes` to row `r` for every step and its lanes. `reach` is larger than any step.
 ///
 /// With `EACH`, each lane has a value of its own: `values[bases[r] + step + lane] * lanes[lane]`.
@@ -121,21 +123,21 @@ pub(super) fn accumulate<'v, S: Simd, const R: usize, const M: usize, const EACH
     sums
 }
 
-/// Calls `$function::<S, R, M, EACH>` for the number of rows that a tile has.
+/// Calls `$function::<S, R, …>` for the number `R` of rows that a tile has, of `$vectors` vectors each.
 macro_rules! for_rows {
-    ($rows:expr, $function:ident::<$simd:ident, _, $vectors:ident, $each:ident>($($argument:expr),* $(,)?)) => {
-        for_rows!(@ $rows, $function, $simd, $vectors, $each, ($($argument),*), 1 2 3 4 5 6 7 8 9 10 11 12)
+    ($rows:expr, $vectors:tt, $function:ident::<$simd:ident, _ $(, $more:ident)*>($($argument:expr),* $(,)?)) => {
+        for_rows!(@ $rows, $vectors, $function, $simd, [$($more),*], ($($argument),*), 1 2 3 4 5 6 7 8 9 10 11 12)
     };
-    (@ $rows:expr, $function:ident, $simd:ident, $vectors:ident, $each:ident, $arguments:tt, $($count:literal)*) => {
+    (@ $rows:expr, $vectors:tt, $function:ident, $simd:ident, $more:tt, $arguments:tt, $($count:literal)*) => {
         match $rows {
             $($count if $count <= const { tile::tallest::<$simd, $vectors>() } => {
-                for_rows!(@call $function, $simd, $count, $vectors, $each, $arguments)
+                for_rows!(@call $function, $simd, $count, $more, $arguments)
             })*
             rows => unreachable!("a tile of {rows} rows"),
         }
     };
-    (@call $function:ident, $simd:ident, $count:literal, $vectors:ident, $each:ident, ($($argument:expr),*)) => {
-        $function::<$simd, $count, $vectors, $each>($($argument),*)
+    (@call $function:ident, $simd:ident, $count:literal, [$($more:ident),*], ($($argument:expr),*)) => {
+        $function::<$simd, $count $(, $more)*>($($argument),*)
     };
 }
 pub(super) use for_rows;

@@ -1,7 +1,8 @@
 //! The 2-D convolution (cross-correlation, as everywhere in this field), depthwise or not: `activation(x * W + b)`.
 
 use super::{Backward, Forward, Layer, activation};
-use crate::kernels::conv2d::{self, Geometry, Workspace};
+use crate::kernels::channels;
+use crate::kernels::conv2d::{self, Geometry, Wanted, Workspace};
 use std::sync::Arc;
 use thumbnet::layer as core;
 
@@ -39,17 +40,23 @@ impl Layer for Conv2d {
     fn backward(&mut self, work: Backward<'_>) {
         let Backward { parameters, gradients, input, output, output_gradient, input_gradient, .. } = work;
         let parameters = parameters.expect("a convolution has parameters");
-        activation::backward(self.descriptor.activation(), output, self.tanh_scale, output_gradient);
-        if let Some(gradients) = gradients {
-            gradients.add_bias(output_gradient, true);
+        let activation = self.descriptor.activation();
+        let weights = gradients.map(|gradients| {
             gradients.touch_all();
-            let sums = &mut gradients.weights;
-            conv2d::weight_gradient(&self.geometry, &mut self.workspace, input, output_gradient, sums);
+            if activation == core::Activation::Relu && !gradients.bias.is_empty() {
+                channels::relu_gradient(output, output_gradient, &mut gradients.bias);
+            } else {
+                activation::backward(activation, output, self.tanh_scale, output_gradient);
+                gradients.add_bias(output_gradient, true);
+            }
+            &mut gradients.weights[..]
+        });
+        if weights.is_none() {
+            activation::backward(activation, output, self.tanh_scale, output_gradient);
         }
-        if let Some(input_gradient) = input_gradient {
-            let prepared = parameters.prepared();
-            conv2d::input_gradient(&self.geometry, prepared, &mut self.workspace, output_gradient, input_gradient);
-        }
+        let wanted = Wanted { weights, input: input_gradient };
+        let prepared = parameters.prepared();
+        conv2d::gradients(&self.geometry, prepared, &mut self.workspace, input, output_gradient, wanted);
     }
 
     fn set_activation(&mut self, activation: core::Activation) {

@@ -1,9 +1,9 @@
 //! The fully connected layer: `activation(x W + b)`.
 
-use super::sparse::SparseMatrix;
 use super::{Backward, Forward, Gradients, Layer, activation};
 use crate::elementwise;
 use crate::gemm::{self, Matrix};
+use crate::kernels::sparse::SparseMatrix;
 use thumbnet::layer as core;
 
 /// Up to this many images at a time, inputs are taken as sparse in every layer: the blocked matrix product would first

@@ -11,7 +11,6 @@ mod gradient_check;
 pub mod max_pool;
 mod parameters;
 pub mod round;
-mod sparse;
 
 use crate::random::RandomState;
 use dyn_clone::DynClone;

@@ -63,11 +63,16 @@ impl Case {
         }
     }
 
-    /// The same, but of its output no more than `read` rows and columns is read.
-    fn reading(mut self, read: [usize; 2]) -> Self {
-        self.geometry = self.geometry.reading(read);
+    /// The same in front of a pooling.
+    fn pooled(mut self, kernel: [usize; 2], stride: [usize; 2], only_largest: bool) -> Self {
+        self.geometry = self.geometry.pooled(kernel, stride, only_largest);
+        let [_, width, filters] = sizes(self.geometry.window.output);
         for index in 0..self.gradient.len() {
-            if !self.is_read(index) {
+            // The "largest" is here or there in its window, or has no gradient because of a ReLU.
+            let (position, filter) = (index / filters, index % filters);
+            let place = (position / width % kernel[0], position % width % kernel[1]);
+            let largest = (filter % kernel[0], filter / kernel[0] % (kernel[1] + 1));
+            if !self.is_read(index) || (only_largest && place != largest) {
                 self.gradient[index] = 0.0;
             }
         }
@@ -111,6 +116,18 @@ impl Case {
         }
     }
 
+    /// The gradients for the inputs and the weights.
+    fn gradients(&self, geometry: &Geometry, workspace: &mut Workspace) -> [Vec<f32>; 2] {
+        let mut prepared = Prepared::new(geometry, true);
+        // Nothing of an earlier call may be left.
+        prepared.prepare(geometry, &vec![f32::NAN; self.weights.len()]);
+        prepared.prepare(geometry, &self.weights);
+        let (mut inputs, mut weights) = (vec![f32::NAN; self.images.len()], vec![0.0; self.weights.len()]);
+        let wanted = Wanted { weights: Some(&mut weights), input: Some(&mut inputs) };
+        gradients(geometry, &prepared, workspace, &self.images, &self.gradient, wanted);
+        [inputs, weights]
+    }
+
     fn check(&self) {
         let (name, geometry) = (format!("{:?}", self.geometry.window), &self.geometry);
         let mut prepared = Prepared::new(geometry, true);
@@ -121,7 +138,7 @@ impl Case {
 
         let mut outputs: Vec<f64> = self.bias.iter().cycle().take(self.gradient.len()).map(|&b| f64::from(b)).collect();
         let mut input_gradients = vec![0.0; self.images.len()];
-        let mut weight_gradients = vec![1.0; self.weights.len()];
+        let mut weight_gradients = vec![0.0; self.weights.len()];
         self.for_each_product(|image, weight, output| {
             let product = |a: &[f32], at_a: usize, b: &[f32], at_b: usize| f64::from(a[at_a]) * f64::from(b[at_b]);
             outputs[output] += product(&self.images, image, &self.weights, weight);
@@ -140,12 +157,9 @@ impl Case {
             unread.iter().for_each(|&index| found[index] = 7.0);
             forward(geometry, &prepared, &mut workspace, &self.bias, &self.images, &mut found);
             assert_close(&found, &outputs, &format!("output of {name}"));
-            let mut found = vec![f32::NAN; self.images.len()];
-            input_gradient(geometry, &prepared, &mut workspace, &self.gradient, &mut found);
-            assert_close(&found, &input_gradients, &format!("input gradient of {name}"));
-            let mut found = vec![1.0; self.weights.len()];
-            weight_gradient(geometry, &mut workspace, &self.images, &self.gradient, &mut found);
-            assert_close(&found, &weight_gradients, &format!("weight gradient of {name}"));
+            let [inputs, weights] = self.gradients(geometry, &mut workspace);
+            assert_close(&inputs, &input_gradients, &format!("input gradient of {name}"));
+            assert_close(&weights, &weight_gradients, &format!("weight gradient of {name}"));
         }
     }
 }
@@ -206,14 +220,38 @@ fn depthwise_convolutions() {
 
 #[test]
 fn outputs_that_nobody_reads() {
-    for (stride, read) in [([1, 1], [6, 6]), ([1, 1], [1, 3]), ([2, 2], [3, 4]), ([4, 3], [1, 2]), ([1, 2], [7, 1])] {
+    for (stride, pool) in [([1, 1], [2, 2]), ([1, 1], [5, 3]), ([2, 2], [2, 4]), ([4, 3], [1, 3]), ([1, 2], [4, 2])] {
         for padding in [[0; 4], [1; 4], [2, 1, 0, 3], [-1, 0, 1, -2]] {
             for filters in [10, 16] {
-                Case::new([11, 12, 3], filters, [3, 3], stride, padding).reading(read).check();
+                Case::new([11, 12, 3], filters, [3, 3], stride, padding).pooled(pool, pool, false).check();
             }
-            Case::depthwise([11, 12, 10], [3, 3], stride, padding).reading(read).check();
+            Case::depthwise([11, 12, 10], [3, 3], stride, padding).pooled(pool, [pool[0], 1], false).check();
         }
     }
+}
+
+/// The loops for gradients that are mostly zero give the same bits as those that multiply the zeros.
+#[test]
+fn sparse_gradients() {
+    for (channels, kernel) in [(16, [3, 3]), (8, [2, 4]), (32, [1, 1]), (1, [16, 16]), (48, [4, 3]), (16, [1, 2])] {
+        for (stride, pool) in [([1, 1], [2, 2]), ([2, 1], [4, 2]), ([1, 3], [1, 4])] {
+            for padding in [[0; 4], [1; 4], [2, 1, 0, 3], [-1, 0, 1, -2]] {
+                for filters in [5, 32] {
+                    let case = Case::new([21, 23, channels], filters, kernel, stride, padding).pooled(pool, pool, true);
+                    assert!(case.geometry.sparse);
+                    case.check();
+                    let dense = Geometry { sparse: false, ..case.geometry.clone() };
+                    let [found, expected] = [&case.geometry, &dense].map(|geometry| {
+                        let gradients = case.gradients(geometry, &mut Workspace::new(geometry));
+                        gradients.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+                    });
+                    assert!(found == expected, "{:?}", case.geometry.window);
+                }
+            }
+        }
+    }
+    let overlapping = Case::new([9, 9, 16], 8, [3, 3], [1, 1], [0; 4]).pooled([2, 2], [1, 1], true);
+    assert!(!overlapping.geometry.sparse);
 }
 
 #[test]
@@ -254,14 +292,9 @@ fn slopes(case: &Case) {
         (0..case.weights.len()).map(|i| slope(&case.weights, i, &mut |weights| loss(weights, &case.images))).collect();
     let by_input: Vec<f64> =
         (0..case.images.len()).map(|i| slope(&case.images, i, &mut |images| loss(&case.weights, images))).collect();
-    let mut prepared = Prepared::new(geometry, true);
-    prepared.prepare(geometry, &case.weights);
-    let mut found = vec![0.0; case.weights.len()];
-    weight_gradient(geometry, &mut workspace, &case.images, &case.gradient, &mut found);
-    assert_close(&found, &by_weight, "weight gradient");
-    let mut found = vec![0.0; case.images.len()];
-    input_gradient(geometry, &prepared, &mut workspace, &case.gradient, &mut found);
-    assert_close(&found, &by_input, "input gradient");
+    let [inputs, weights] = case.gradients(geometry, &mut workspace);
+    assert_close(&weights, &by_weight, "weight gradient");
+    assert_close(&inputs, &by_input, "input gradient");
 }
 
 #[test]
@@ -270,5 +303,7 @@ fn an_input_gradient_must_be_prepared() {
     let case = Case::new([4, 4, 1], 2, [3, 3], [1, 1], [0; 4]);
     let prepared = Prepared::new(&case.geometry, false);
     let mut found = vec![0.0; case.images.len()];
-    input_gradient(&case.geometry, &prepared, &mut Workspace::new(&case.geometry), &case.gradient, &mut found);
+    let wanted = Wanted { weights: None, input: Some(&mut found) };
+    let mut workspace = Workspace::new(&case.geometry);
+    gradients(&case.geometry, &prepared, &mut workspace, &case.images, &case.gradient, wanted);
 }

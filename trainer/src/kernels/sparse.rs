@@ -78,7 +78,8 @@ impl SparseMatrix {
         self.columns[..count].iter().map(|&column| column as usize)
     }
 
-    fn row(&self, index: usize) -> (&[u32], &[f32]) {
+    /// The columns and values of row `index`.
+    pub(crate) fn row(&self, index: usize) -> (&[u32], &[f32]) {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         let range = start..self.ends[index];
         (&self.columns[range.clone()], &self.values[range])
