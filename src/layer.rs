@@ -612,6 +612,8 @@ pub enum LayerError {
     Quantization,
     /// f32 activations where the layer reads int8, or the other way round; or int8 activations as the model's output.
     ElementType,
+    /// Int8 weights that only fill up a group of four, and are not zero.
+    Filling,
 }
 
 impl core::fmt::Display for LayerError {
@@ -624,6 +626,7 @@ impl core::fmt::Display for LayerError {
             Self::QuantizeMisplaced => f.write_str("a quantisation that is not the first layer"),
             Self::Quantization => f.write_str("a quantisation beyond the format's limits"),
             Self::ElementType => f.write_str("int8 activations where f32 ones are needed, or the other way round"),
+            Self::Filling => f.write_str("weights of inputs that it does not have"),
         }
     }
 }

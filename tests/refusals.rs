@@ -2,11 +2,15 @@
 
 mod common;
 
-use common::network::{INT8_OPS, Network, avg_pool, conv, dense, dense_model, depthwise, every_layer, input, max_pool};
+use common::network::{
+    INT8_OPS, Network, avg_pool, conv, dense, dense_model, depthwise, every_layer, input, max_pool, quantized,
+};
 use common::raw::{RawBlob, field, layer_bytes, reseal, reseal_checksum, set_word, word};
 use common::{run, run_everywhere};
 use thumbnet::blob::{self, MAX_LABEL_BYTES, ModelSpec, PREFIX_BYTES, Tensors};
-use thumbnet::layer::{Activation, DepthwiseConv2d, InputSpec, Layer, LayerError, MAX_LAYERS, Padding};
+use thumbnet::layer::{
+    Activation, Conv2d, DepthwiseConv2d, InputSpec, Layer, LayerError, MAX_LAYERS, Packing, Padding,
+};
 use thumbnet::{Aligned, AlignedBuf, EncodeError, HeaderError, LoadError, Model, RunError, ops};
 
 /// The error of a blob that must not load.
@@ -316,6 +320,37 @@ fn layers_that_cannot_be_are_refused() {
         blob::encoded_len(&spec),
         Err(EncodeError::InvalidLayer { error: LayerError::TooLarge, .. } | EncodeError::BufferTooSmall)
     ));
+}
+
+/// Otherwise what lies behind a run of inputs, or what an earlier run left there, would count.
+#[test]
+fn int8_weights_of_inputs_that_there_are_not_are_refused() {
+    for (packing, panel) in [(Packing::Grouped, 16), (Packing::Folded, 4)] {
+        for channels in 1..=8usize {
+            // Two runs of so many inputs, and five outputs: a panel is not full.
+            let input = input(2, 1, channels.try_into().expect("few channels"));
+            let layer = Layer::Conv2d(Conv2d { kernel: [2, 1], ..conv(5, 1, Activation::None) });
+            let network = Network::random(input, &quantized(&input, &[layer], 0.01, packing), channels as u64);
+            let blob = network.encode();
+            let start = blob.len() - Model::load(&blob).expect("a valid model").weight_bytes();
+            let groups = channels.div_ceil(4);
+            for byte in 0..2 * groups * panel * 4 * 5usize.div_ceil(panel) {
+                let mut changed = blob.clone();
+                changed[start + byte] ^= 1;
+                reseal_checksum(&mut changed);
+                if byte / (4 * panel) % groups * 4 + byte % 4 < channels {
+                    assert!(Model::load(&changed).is_ok(), "byte {byte} of {packing:?} weights for {channels} inputs");
+                } else {
+                    let expected = LoadError::InvalidLayer { index: 1, error: LayerError::Filling };
+                    assert_refused(
+                        &changed,
+                        expected,
+                        "layer 1 is impossible: weights of inputs that it does not have",
+                    );
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,9 @@ use std::path::Path;
 /// The share of the model's input that a digit fills; MNIST fits digits into 20 of 28 pixels.
 const FILL: f64 = 20.0 / 28.0;
 
+/// The most pixels that a picture may have: more than cameras make.
+const MOST_PIXELS: usize = 1 << 26;
+
 /// A grey-scale picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
@@ -36,6 +39,8 @@ fn decode_png(bytes: &[u8]) -> std::result::Result<Picture, String> {
     let mut decoder = png::Decoder::new(std::io::Cursor::new(bytes));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().map_err(damaged)?;
+    let &png::Info { width, height, .. } = reader.info();
+    check_size(width as usize, height as usize)?;
     let mut buffer = vec![0; reader.output_buffer_size().ok_or("PNG file too large")?];
     let info = reader.next_frame(&mut buffer).map_err(damaged)?;
     let samples = info.color_type.samples();
@@ -55,12 +60,17 @@ fn decode_png(bytes: &[u8]) -> std::result::Result<Picture, String> {
     Ok(Picture { width: info.width as usize, height: info.height as usize, pixels })
 }
 
+/// The number of pixels of a picture, if memory is to be reserved for that many: a few bytes can announce any size.
+fn check_size(width: usize, height: usize) -> std::result::Result<usize, String> {
+    let count = width.checked_mul(height).filter(|count| (1..=MOST_PIXELS).contains(count));
+    count.ok_or(format!("a picture of {width} x {height} pixels, expected 1 to {MOST_PIXELS} in all"))
+}
+
 /// PGM, plain (P2) or raw (P5). Source: the Netpbm manual, "pgm".
 fn decode_pgm(bytes: &[u8]) -> std::result::Result<Picture, String> {
     let mut rest = &bytes[2..];
     let [width, height, max] = [next_number(&mut rest)?, next_number(&mut rest)?, next_number(&mut rest)?];
-    let count = width.checked_mul(height).filter(|&count| count > 0 && count <= 1 << 30);
-    let count = count.ok_or(format!("a PGM of {width} x {height} pixels"))?;
+    let count = check_size(width, height)?;
     if !(1..=65_535).contains(&max) {
         return Err(format!("PGM with a maximum of {max}, expected 1 to 65535"));
     }

@@ -53,6 +53,31 @@ impl Sums {
         runs.checked_mul(run.checked_next_multiple_of(4)?)?.checked_mul(width)
     }
 
+    /// Whether the weights of inputs that only fill up the last group of a run are zero in `tensor`. A run reads those inputs
+    /// too, and what lies there is none of its business.
+    pub(crate) fn fills_up_with_zeros(&self, packing: Packing, tensor: &[u8]) -> bool {
+        let [run, rest] = [self.run.div_ceil(4) as usize, self.run as usize % 4];
+        if self.depthwise || rest == 0 {
+            return true;
+        }
+        let panel = match packing {
+            Packing::Grouped => GROUPED_PANEL,
+            Packing::Folded => folded::PANEL,
+        };
+        let len = self.weight_bytes(packing).unwrap_or(0) as usize;
+        let (words, _) = tensor.get(..len).unwrap_or_default().as_chunks::<4>();
+        let last_groups = words.chunks_exact(panel).skip(run - 1).step_by(run);
+        last_groups.flatten().all(|&[w0, w1, w2, w3]| {
+            // The upper half of a folded pair is one less where the lower one is negative.
+            let zero = |lower: u8| if packing == Packing::Folded && lower > 127 { 255 } else { 0 };
+            match rest {
+                1 => [w1, w2, w3] == [zero(w0), 0, 0],
+                2 => [w2, w3] == [0, 0],
+                _ => w3 == zero(w2),
+            }
+        })
+    }
+
     /// Where the biases and the parameters begin, and the length of the tensor.
     fn layout(&self, packing: Packing) -> Option<[u32; 3]> {
         let bias = self.weight_bytes(packing)?.checked_next_multiple_of(4)?;
