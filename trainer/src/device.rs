@@ -9,8 +9,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 use thumbnet_protocol::{
-    Answer, CHUNK, Command, Info, MAX_DATA, MAX_FRAME, NO_NUMBER, Receiver, Refusal, Reply, Request, Unreadable,
-    VERSION, decode, encode,
+    Answer, CHUNK, Command, MAX_DATA, MAX_FRAME, NO_NUMBER, Receiver, Refusal, Reply, Request, Unreadable, VERSION,
+    decode, encode,
 };
 
 /// Where a device is, and how much patience to have with it.
@@ -46,6 +46,8 @@ pub struct DeviceInfo {
     pub scratch_bytes: u32,
     /// The largest model that can be uploaded, in bytes.
     pub upload_bytes: u32,
+    /// The most stack that the device has used at one time, in bytes.
+    pub stack_bytes: u32,
     /// What the device's kernels were built for.
     pub kernels: String,
     /// The version of the protocol.
@@ -172,12 +174,22 @@ impl Device {
         let Answer { reply: Reply::Info(info), .. } = self.answer(message)? else {
             return Err(self.unexpected(&self.answer(message)?));
         };
-        let Info { protocol, model, model_bytes, shape, outputs, labels, scratch_bytes, upload_bytes, kernels } = info;
+        let protocol = info.protocol;
         if protocol != VERSION {
             return Err(self.error(format!("the device speaks version {protocol} of the protocol, expected {VERSION}")));
         }
-        let (model, kernels) = (model.to_owned(), kernels.to_owned());
-        Ok(DeviceInfo { model, model_bytes, shape, outputs, labels, scratch_bytes, upload_bytes, kernels, protocol })
+        Ok(DeviceInfo {
+            model: info.model.to_owned(),
+            model_bytes: info.model_bytes,
+            shape: info.shape,
+            outputs: info.outputs,
+            labels: info.labels,
+            scratch_bytes: info.scratch_bytes,
+            upload_bytes: info.upload_bytes,
+            stack_bytes: info.stack_bytes,
+            kernels: info.kernels.to_owned(),
+            protocol,
+        })
     }
 
     /// Sends a request until its answer comes; gives the answer's message.

@@ -22,6 +22,7 @@ const INFO: Info<'static> = Info {
     labels: 10,
     scratch_bytes: 768,
     upload_bytes: 65_536,
+    stack_bytes: 2_048,
     kernels: "none",
 };
 

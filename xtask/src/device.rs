@@ -1,4 +1,5 @@
-//! `thumbnet device` against the firmware's `device` in QEMU: a conversation from end to end, over a good wire and a bad one.
+//! `thumbnet device` against the firmware's `device` in QEMU: a conversation from end to end, over a good wire and a bad one; and
+//! `cargo xtask soak`, a long one over a bad one.
 
 use crate::{command, digits, firmware};
 use anyhow::{Context, Result, ensure};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use thumbnet::{AlignedBuf, Model};
 use thumbnet_protocol::{MAX_FRAME, Request, encode};
 use thumbnet_trainer::data::{DataSet, mnist};
-use thumbnet_trainer::device::{Device, Options};
+use thumbnet_trainer::device::{Device, DeviceInfo, Options};
 use thumbnet_trainer::random::RandomState;
 
 /// Images of each evaluation: QEMU's UART takes about ten a second.
@@ -30,7 +31,7 @@ const NOISE: usize = 2503;
 
 /// The whole conversation.
 pub(crate) fn over_the_uart() -> Result<()> {
-    let images = images()?;
+    let images = images(IMAGES)?;
     let thumbnet = thumbnet()?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let _emulator = Emulator::start(firmware::device_emulator(port)?, port)?;
@@ -63,9 +64,59 @@ pub(crate) fn over_the_uart() -> Result<()> {
     Ok(())
 }
 
-fn images() -> Result<DataSet> {
+/// Has the device classify images for `minutes` over the noisy wire, and now and then take a new model, refuse what is none, or meet
+/// garbage. Every answer must be right, and the device use no more stack at the end than after it has done everything twice.
+pub(crate) fn soak(minutes: f32) -> Result<()> {
+    /// Images between what happens now and then.
+    const TURN: usize = 200;
+    let images = images(10_000)?;
+    let models = [digits::read_model(BUILT_IN)?, digits::read_model(UPLOADED)?];
+    let expected = [expected(BUILT_IN, &images)?, expected(UPLOADED, &images)?];
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let _emulator = Emulator::start(firmware::device_emulator(port)?, port)?;
+    let start = Instant::now();
+    let (mut classified, mut retries, mut requests, mut stack) = (0, 0, 0, 0);
+    for turn in 0.. {
+        send_garbage(port)?;
+        refuse(port, &images)?;
+        let mut device = open(noisy_wire(port)?, 20)?;
+        let which = turn % models.len();
+        device.upload([BUILT_IN, UPLOADED][which], &models[which], drop)?;
+        for index in (turn * TURN..(turn + 1) * TURN).map(|index| index % images.len()) {
+            let answer = device.classify(images.bytes(index).context("MNIST is bytes")?)?;
+            let right = expected[which][index];
+            ensure!(usize::from(answer.class) == right, "image {index}: {}, expected {right}", answer.class);
+            ensure!(
+                answer.requests > requests,
+                "the device started anew: {} requests, then {}",
+                requests,
+                answer.requests
+            );
+            requests = answer.requests;
+        }
+        (classified, retries) = (classified + TURN, retries + device.retries());
+        let now = device.info()?.stack_bytes;
+        println!(
+            "{:>5.0} s  {classified} images, {retries} retries, {now} bytes of stack",
+            start.elapsed().as_secs_f32()
+        );
+        ensure!(turn < 2 || now == stack, "{now} bytes of stack after {stack}");
+        stack = now;
+        if turn >= 2 && start.elapsed().as_secs_f32() > 60.0 * minutes {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn open(port: u16, attempts: u32) -> Result<Device> {
+    let port = format!("tcp:127.0.0.1:{port}");
+    Ok(Device::open(Options { port, baud: 0, timeout: Duration::from_secs(3), attempts })?)
+}
+
+fn images(count: usize) -> Result<DataSet> {
     let mut images = mnist::test(&command::root().join("data/mnist"))?;
-    images.truncate(IMAGES);
+    images.truncate(count);
     Ok(images)
 }
 
@@ -139,8 +190,7 @@ fn send_garbage(port: u16) -> Result<()> {
 
 /// What the device must refuse, and go on with the model that it has.
 fn refuse(port: u16, images: &DataSet) -> Result<()> {
-    let port = format!("tcp:127.0.0.1:{port}");
-    let mut device = Device::open(Options { port, baud: 0, timeout: Duration::from_secs(3), attempts: 5 })?;
+    let mut device = open(port, 5)?;
     let before = device.info()?;
     let image = images.bytes(0).context("MNIST is bytes")?;
     let class = device.classify(image)?.class;
@@ -157,7 +207,9 @@ fn refuse(port: u16, images: &DataSet) -> Result<()> {
         ensure!(error.contains("refused") && error.contains(reason), "{what}: {error}");
         println!("{what}: {error}");
     }
-    ensure!(device.info()? == before && device.classify(image)?.class == class, "a refusal changed the model");
+    // Some take more stack than what came before.
+    let after = DeviceInfo { stack_bytes: before.stack_bytes, ..device.info()? };
+    ensure!(after == before && device.classify(image)?.class == class, "a refusal changed the model");
     Ok(())
 }
 

@@ -100,6 +100,12 @@ enum Chore {
         #[arg(long, default_value = "")]
         target: String,
     },
+    /// Have the firmware in QEMU classify over a noisy serial line; fails at a wrong answer, or if it takes ever more stack.
+    Soak {
+        /// How long.
+        #[arg(long, value_name = "N", default_value_t = 10.0)]
+        minutes: f32,
+    },
     /// Run the kernels' tests with tools that see every access to memory: AddressSanitizer, Miri and Valgrind.
     Sanitize {
         /// With one of them only.
@@ -134,6 +140,7 @@ fn main() -> ExitCode {
         Chore::Quantization { recipe } => quantization::run(recipe.as_deref()).map(|()| ExitCode::SUCCESS),
         Chore::Accuracy { recipe } => accuracy::run(recipe.as_deref()).map(|()| ExitCode::SUCCESS),
         Chore::Fuzz { minutes, target } => fuzz::run(minutes, &target).map(|()| ExitCode::SUCCESS),
+        Chore::Soak { minutes } => device::soak(minutes).map(|()| ExitCode::SUCCESS),
         Chore::Sanitize { only } => Ok(sanitize::run(only)),
         Chore::Audit { name } => Ok(audit::run(&name)),
         Chore::Models => train_models().map(|()| ExitCode::SUCCESS),

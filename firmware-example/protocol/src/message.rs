@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol. It changes when a message changes; [`Info::protocol`] tells the device's.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The most bytes that an input, a part of a model, or the outputs of a model may have in one message.
 pub const MAX_DATA: usize = 4096;
@@ -104,6 +104,8 @@ pub struct Info<'a> {
     pub scratch_bytes: u32,
     /// The largest model that can be uploaded, in bytes.
     pub upload_bytes: u32,
+    /// The most stack that the device has used at one time since it started, in bytes.
+    pub stack_bytes: u32,
     /// What the kernels were built for.
     pub kernels: &'a str,
 }

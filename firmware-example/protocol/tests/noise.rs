@@ -105,7 +105,7 @@ proptest! {
         let classified = Reply::Classified { class, outputs: Floats::new(&outputs) };
         let info = Info {
             protocol: VERSION, model: &text, model_bytes: number, shape: [class, 1, 2], outputs: 3, labels: 4,
-            scratch_bytes: 5, upload_bytes: 6, kernels: &text,
+            scratch_bytes: 5, upload_bytes: 6, stack_bytes: 7, kernels: &text,
         };
         let refused = Refusal::TooLarge { what: &text, needed: number, available: requests };
         for reply in [

@@ -8,6 +8,7 @@
 use core::fmt::Write as _;
 use cortex_m_rt::entry;
 use firmware_example::cmsdk_uart::Uart;
+use firmware_example::stack;
 use heapless::String;
 use static_cell::ConstStaticCell;
 use thumbnet::{Aligned, Model, Scratch};
@@ -43,6 +44,7 @@ static LINK: ConstStaticCell<Link> =
 
 #[entry]
 fn main() -> ! {
+    stack::paint();
     let mut uart = Uart::mps2_uart0(CLOCK_HZ, BAUD);
     let (link, scratch) = (LINK.take(), SCRATCH.take());
     let [first, second] = ROOMS.take();
@@ -236,6 +238,7 @@ impl Device<'_, '_> {
             labels: model.labels().count() as u16,
             scratch_bytes: model.scratch_bytes() as u32,
             upload_bytes: MODEL_BYTES as u32,
+            stack_bytes: stack::high_water_mark() as u32,
             kernels: thumbnet::kernels::built_for(),
         }
     }

@@ -100,6 +100,7 @@ fn describe(info: &DeviceInfo) -> String {
         + &row(grouped(info.model_bytes.into()), "bytes of the model")
         + &row(grouped(info.scratch_bytes.into()), "bytes of scratch memory")
         + &row(grouped(info.upload_bytes.into()), "bytes of room for another model")
+        + &row(grouped(info.stack_bytes.into()), "bytes of stack at most, so far")
         + &row(info.protocol.to_string(), "version of the protocol")
 }
 
