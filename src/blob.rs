@@ -8,7 +8,7 @@ use crate::decode::{Cursor, is_utf8};
 use crate::error::{EncodeError, HeaderError, LoadError};
 use crate::kernels::int8::tensor::Int8Tensor;
 use crate::kernels::{Panels, int8, pack};
-use crate::layer::{Activation, ElementType, InputSpec, Layer, LayerError, MAX_LAYERS, WeightType};
+use crate::layer::{Activation, ElementType, InputSpec, Layer, MAX_LAYERS, WeightType};
 use crate::ops;
 use crate::plan::{Plan, PlanError, Step, Walk};
 use half::f16;
@@ -207,7 +207,7 @@ pub(crate) fn parse<const OPS: u32>(blob: &[u8]) -> Result<Parsed<'_, OPS>, Load
     if !rest.is_empty() {
         return Err(LoadError::InvalidHeader(HeaderError::TrailingBytes));
     }
-    let plan = Plan::new::<OPS>(header.input.shape, layers).map_err(|error| match error {
+    let plan = Plan::new::<OPS>(header.input.shape, layers, weights).map_err(|error| match error {
         PlanError::Input => LoadError::InvalidHeader(HeaderError::InputShape),
         PlanError::Layer(index, error) => LoadError::InvalidLayer { index, error },
     })?;
@@ -216,9 +216,6 @@ pub(crate) fn parse<const OPS: u32>(blob: &[u8]) -> Result<Parsed<'_, OPS>, Load
         return Err(LoadError::WrongWeightLength { found: weights.len(), expected: plan.weight_bytes as usize });
     }
     check_promises(&prefix, &plan, (blob.len() - weights.len()) as u32)?;
-    if OPS & plan.ops & ops::WEIGHTS_INT8 != 0 {
-        check_filling::<OPS>(Walk::new(header.input.shape, layers), weights)?;
-    }
     Ok(Parsed { input: header.input, labels: header.labels, layers, weights, plan })
 }
 
@@ -263,23 +260,6 @@ fn check_labels(labels: &[u8], outputs: u32) -> Result<(), LoadError> {
         return Ok(());
     }
     Err(LoadError::WrongLabelCount { found, outputs: outputs as usize })
-}
-
-/// Int8 weights come in groups of four; those that only fill up a group must be zero.
-fn check_filling<const OPS: u32>(mut walk: Walk<Layers<'_, OPS>, OPS>, weights: &[u8]) -> Result<(), LoadError> {
-    let mut index = 0;
-    while let Some(Ok(step)) = walk.advance() {
-        if let (Some(WeightType::Int8(packing)), Some(sums)) =
-            (step.layer.weight_type(), step.layer.sums::<OPS>(step.input))
-        {
-            let tensor = weights.get(step.tensor_offset as usize..).unwrap_or_default();
-            if !sums.fills_up_with_zeros(packing, tensor) {
-                return Err(LoadError::InvalidLayer { index, error: LayerError::Filling });
-            }
-        }
-        index += 1;
-    }
-    Ok(())
 }
 
 /// The labels in their stored form, which are valid UTF-8.
@@ -424,7 +404,7 @@ fn layout(spec: &ModelSpec<'_>) -> Result<(Layout, Labels), EncodeError> {
         return Err(EncodeError::InputScale);
     }
     let plan =
-        Plan::new::<{ ops::ALL }>(spec.input.shape, spec.layers.iter().copied()).map_err(|error| match error {
+        Plan::new::<{ ops::ALL }>(spec.input.shape, spec.layers.iter().copied(), &[]).map_err(|error| match error {
             PlanError::Input => EncodeError::InputShape,
             PlanError::Layer(index, error) => EncodeError::InvalidLayer { index, error },
         })?;

@@ -256,6 +256,16 @@ fn workspace<const OPS: u32>(layer: &Layer, input: Shape, quantized: bool) -> Op
     }
 }
 
+/// Whether the int8 weights of a layer that belong to no input are zero.
+fn fills_up_with_zeros<const OPS: u32>(step: &Step, tensor: &[u8]) -> bool {
+    match (step.layer.weight_type(), step.layer.sums::<OPS>(step.input)) {
+        (Some(WeightType::Int8(packing)), Some(sums)) if OPS & ops::WEIGHTS_INT8 != 0 => {
+            sums.fills_up_with_zeros(packing, tensor)
+        }
+        _ => true,
+    }
+}
+
 /// What a model needs and makes, derived from its layers alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -276,10 +286,11 @@ pub(crate) enum PlanError {
 }
 
 impl Plan {
-    /// The plan for layers that are in `OPS`.
+    /// The plan for layers that are in `OPS`. Their weights are not looked at but for [`LayerError::Filling`]; they may be missing.
     pub(crate) fn new<const OPS: u32>(
         input: Shape,
         layers: impl Iterator<Item = Layer> + Clone,
+        weights: &[u8],
     ) -> Result<Self, PlanError> {
         let input_len = input.elements().ok_or(PlanError::Input)?;
         let mut plan = Self { input_len, output_len: input_len, scratch_bytes: 0, weight_bytes: 0, ops: 0 };
@@ -299,6 +310,11 @@ impl Plan {
             };
             plan.scratch_bytes = plan.scratch_bytes.max(words.checked_mul(4).ok_or(too_large)?);
             plan.weight_bytes = step.tensor_offset + step.tensor_bytes;
+            if let Some(tensor) = weights.get(step.tensor_offset as usize..plan.weight_bytes as usize)
+                && !fills_up_with_zeros::<OPS>(step, tensor)
+            {
+                return Err(PlanError::Layer(index, LayerError::Filling));
+            }
             plan.ops |= step.layer.ops::<OPS>();
             plan.output_len = step.made;
             if matches!(step.memory, Memory::Anew | Memory::Over) {

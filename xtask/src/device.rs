@@ -65,53 +65,70 @@ pub(crate) fn over_the_uart() -> Result<()> {
 }
 
 /// Has the device classify images for `minutes` over the noisy wire, and now and then take a new model, refuse what is none, or meet
-/// garbage. Every answer must be right, and the device use no more stack at the end than after it has done everything twice.
+/// garbage. Every answer must be right, and the device use no more stack at the end than when it had done everything once.
 pub(crate) fn soak(minutes: f32) -> Result<()> {
-    /// Images between what happens now and then.
-    const TURN: usize = 200;
+    // Small ones: of a large one the upload would take most of the time.
+    const MODELS: [&str; 2] = ["digits-nano", "digits-tiny"];
     let images = images(10_000)?;
-    let models = [digits::read_model(BUILT_IN)?, digits::read_model(UPLOADED)?];
-    let expected = [expected(BUILT_IN, &images)?, expected(UPLOADED, &images)?];
+    let models = MODELS.map(|name| Ok((name, digits::read_model(name)?, expected(name, &images)?)));
+    let models = models.into_iter().collect::<Result<Vec<_>>>()?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let _emulator = Emulator::start(firmware::device_emulator(port)?, port)?;
-    let start = Instant::now();
-    let (mut classified, mut retries, mut requests, mut stack) = (0, 0, 0, 0);
-    for turn in 0.. {
-        send_garbage(port)?;
-        refuse(port, &images)?;
-        let mut device = open(noisy_wire(port)?, 20)?;
-        let which = turn % models.len();
-        device.upload([BUILT_IN, UPLOADED][which], &models[which], drop)?;
-        for index in (turn * TURN..(turn + 1) * TURN).map(|index| index % images.len()) {
-            let answer = device.classify(images.bytes(index).context("MNIST is bytes")?)?;
-            let right = expected[which][index];
-            ensure!(usize::from(answer.class) == right, "image {index}: {}, expected {right}", answer.class);
-            ensure!(
-                answer.requests > requests,
-                "the device started anew: {} requests, then {}",
-                requests,
-                answer.requests
-            );
-            requests = answer.requests;
-        }
-        (classified, retries) = (classified + TURN, retries + device.retries());
-        let now = device.info()?.stack_bytes;
+    let (start, mut last, mut retries) = (Instant::now(), Turn::default(), 0);
+    for (turn, (name, model, expected)) in models.iter().cycle().enumerate() {
+        let first = turn * Turn::IMAGES;
+        let now = Turn::of(port, name, model, &images, expected, first)?;
+        retries += now.retries;
         println!(
-            "{:>5.0} s  {classified} images, {retries} retries, {now} bytes of stack",
-            start.elapsed().as_secs_f32()
+            "{:>5.0} s  {} images, all right; {retries} requests sent again; {} requests answered, {} bytes of stack",
+            start.elapsed().as_secs_f32(),
+            first + Turn::IMAGES,
+            now.requests,
+            now.stack_bytes
         );
-        ensure!(turn < 2 || now == stack, "{now} bytes of stack after {stack}");
-        stack = now;
-        if turn >= 2 && start.elapsed().as_secs_f32() > 60.0 * minutes {
+        ensure!(now.requests > last.requests, "the device started anew");
+        let settled = turn > models.len();
+        ensure!(!settled || now.stack_bytes == last.stack_bytes, "it were {} bytes of stack", last.stack_bytes);
+        last = now;
+        if settled && start.elapsed().as_secs_f32() > 60.0 * minutes {
             break;
         }
     }
     Ok(())
 }
 
-fn open(port: u16, attempts: u32) -> Result<Device> {
+/// What a turn of the soak found.
+#[derive(Default)]
+struct Turn {
+    requests: u32,
+    retries: u64,
+    stack_bytes: u32,
+}
+
+impl Turn {
+    const IMAGES: usize = 200;
+
+    /// Garbage, refusals, a new model, and images from number `first` on.
+    fn of(port: u16, name: &str, model: &[u8], images: &DataSet, expected: &[usize], first: usize) -> Result<Self> {
+        send_garbage(port)?;
+        refuse(port, images)?;
+        let mut device = open(noisy_wire(port)?, Duration::from_millis(500))?;
+        device.upload(name, model, drop)?;
+        let mut requests = 0;
+        for index in (first..first + Self::IMAGES).map(|index| index % images.len()) {
+            let answer = device.classify(images.bytes(index).context("MNIST is bytes")?)?;
+            let (found, right) = (usize::from(answer.class), expected[index]);
+            ensure!(found == right, "image {index} is {found} to the device, and {right} to the desktop");
+            requests = answer.requests;
+        }
+        Ok(Turn { requests, stack_bytes: device.info()?.stack_bytes, retries: device.retries() })
+    }
+}
+
+/// A connection that gives up after many attempts: some of them are lost on a noisy wire.
+fn open(port: u16, timeout: Duration) -> Result<Device> {
     let port = format!("tcp:127.0.0.1:{port}");
-    Ok(Device::open(Options { port, baud: 0, timeout: Duration::from_secs(3), attempts })?)
+    Ok(Device::open(Options { port, baud: 0, timeout, attempts: 20 })?)
 }
 
 fn images(count: usize) -> Result<DataSet> {
@@ -190,7 +207,7 @@ fn send_garbage(port: u16) -> Result<()> {
 
 /// What the device must refuse, and go on with the model that it has.
 fn refuse(port: u16, images: &DataSet) -> Result<()> {
-    let mut device = open(port, 5)?;
+    let mut device = open(port, Duration::from_secs(3))?;
     let before = device.info()?;
     let image = images.bytes(0).context("MNIST is bytes")?;
     let class = device.classify(image)?.class;

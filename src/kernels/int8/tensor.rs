@@ -55,27 +55,29 @@ impl Sums {
 
     /// Whether the weights of inputs that only fill up the last group of a run are zero in `tensor`. A run reads those inputs
     /// too, and what lies there is none of its business.
+    #[inline(never)]
     pub(crate) fn fills_up_with_zeros(&self, packing: Packing, tensor: &[u8]) -> bool {
-        let [run, rest] = [self.run.div_ceil(4) as usize, self.run as usize % 4];
-        if self.depthwise || rest == 0 {
+        let (groups, used) = (self.run.div_ceil(4) as usize, self.run % 4);
+        if self.depthwise || used == 0 {
             return true;
         }
-        let panel = match packing {
-            Packing::Grouped => GROUPED_PANEL,
-            Packing::Folded => folded::PANEL,
+        let (panel, signed) = match packing {
+            Packing::Grouped => (4 * GROUPED_PANEL, false),
+            // A pair without an upper weight has the sign of the lower one there.
+            Packing::Folded => (4 * folded::PANEL, used % 2 == 1),
         };
-        let len = self.weight_bytes(packing).unwrap_or(0) as usize;
-        let (words, _) = tensor.get(..len).unwrap_or_default().as_chunks::<4>();
-        let last_groups = words.chunks_exact(panel).skip(run - 1).step_by(run);
-        last_groups.flatten().all(|&[w0, w1, w2, w3]| {
-            // The upper half of a folded pair is one less where the lower one is negative.
-            let zero = |lower: u8| if packing == Packing::Folded && lower > 127 { 255 } else { 0 };
-            match rest {
-                1 => [w1, w2, w3] == [zero(w0), 0, 0],
-                2 => [w2, w3] == [0, 0],
-                _ => w3 == zero(w2),
+        let weights = tensor.get(..self.weight_bytes(packing).unwrap_or(0) as usize).unwrap_or_default();
+        let mut rest = weights.get((groups - 1) * panel..).unwrap_or_default();
+        while let Some(last_group) = rest.get(..panel) {
+            for bytes in last_group.as_chunks().0 {
+                let word = u32::from_le_bytes(*bytes) >> (8 * used - 1);
+                if word >> 1 != if signed && word % 2 == 1 { 0xff } else { 0 } {
+                    return false;
+                }
             }
-        })
+            rest = rest.get(groups * panel..).unwrap_or_default();
+        }
+        true
     }
 
     /// Where the biases and the parameters begin, and the length of the tensor.
