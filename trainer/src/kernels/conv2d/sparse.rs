@@ -4,7 +4,9 @@
 //! The sums are those of the dense loops, in the same order and so with the same bits; products with zero are left out. What
 //! belongs to a filter or a position lies together here: of each value that is not zero, whole vectors of the window are made.
 
-use super::{Geometry, Plan, SparseMatrix, Wanted, Window, images, sizes, transpose};
+use super::geometry::{Geometry, Plan, Window, sizes};
+use super::{Wanted, images, transpose};
+use crate::kernels::sparse::SparseMatrix;
 use crate::kernels::tile::{self, for_each_row, for_rows};
 use pulp::{Simd, WithSimd};
 

@@ -1,8 +1,10 @@
 //! Against plain sums in double precision, over many geometries.
 
+use super::geometry::{Window, sizes};
 use super::*;
 use crate::random::RandomState;
-use thumbnet::layer::{Activation, WeightType};
+use pulp::Arch;
+use thumbnet::layer::{Activation, Conv2d, DepthwiseConv2d, Layer, Padding, Shape, WeightType};
 
 /// A convolution whose sums are written out.
 struct Case {
