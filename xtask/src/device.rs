@@ -125,10 +125,10 @@ impl Turn {
     }
 }
 
-/// A connection that gives up after many attempts: some of them are lost on a noisy wire.
+/// A connection that gives up after many attempts: some are lost on a noisy wire, and a busy machine emulates slowly.
 fn open(port: u16, timeout: Duration) -> Result<Device> {
     let port = format!("tcp:127.0.0.1:{port}");
-    Ok(Device::open(Options { port, baud: 0, timeout, attempts: 20 })?)
+    Ok(Device::open(Options { port, baud: 0, timeout, attempts: 60 })?)
 }
 
 fn images(count: usize) -> Result<DataSet> {
