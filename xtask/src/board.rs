@@ -27,7 +27,7 @@ struct Build {
 
 /// Links every build of `board` whose panic handler cannot be linked, and prints their sizes.
 pub(crate) fn no_panic_is_reachable() -> Result<()> {
-    for feature in ["", "any-model"] {
+    for feature in ["", "any-model", "any-ensemble"] {
         for build in builds(feature) {
             build.link()?;
             println!("{}", build.sizes()?);

@@ -56,7 +56,7 @@ fn main() -> ! {
     }
 }
 
-#[cfg(not(feature = "any-model"))]
+#[cfg(not(any(feature = "any-model", feature = "any-ensemble")))]
 mod model {
     //! The model is known when the program is compiled: sizes are types, and only the kernels it needs are linked.
     use super::*;
@@ -89,6 +89,25 @@ mod model {
         scratch: &mut digits::Scratch,
     ) -> Option<Classification<'static>> {
         model.classify(image, scratch).ok()
+    }
+}
+
+#[cfg(feature = "any-ensemble")]
+mod model {
+    //! What lies in the flash is an ensemble of any models.
+    use super::*;
+    use thumbnet::{Ensemble, EnsembleError};
+
+    pub(crate) fn load() -> Result<Ensemble<'static>, EnsembleError> {
+        Ensemble::load(core::hint::black_box(digits::BLOB))
+    }
+
+    pub(crate) fn classify(
+        ensemble: &Ensemble<'static>,
+        image: &[u8; PIXELS],
+        scratch: &mut digits::Scratch,
+    ) -> Option<Classification<'static>> {
+        ensemble.classify(image, scratch).ok()
     }
 }
 
