@@ -3,7 +3,7 @@
 use crate::{command, toolchain};
 use anyhow::{Context, Result, ensure};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The package with the targets.
@@ -11,6 +11,9 @@ const PACKAGE: &str = "tests/fuzz/targets";
 
 /// The longest input that is tried, in bytes: most readers see all that they can see in less.
 const LONGEST: &str = "-max_len=4096";
+
+/// Where Linux keeps files in memory.
+const MEMORY: &str = "/dev/shm";
 
 /// Runs each target whose name contains `only` for `minutes`, from its corpus on, and prints what came of it.
 ///
@@ -65,6 +68,10 @@ fn fuzz(target: &str, minutes: f32) -> Result<Outcome> {
     let new = command::root().join("target/fuzz/corpus").join(target);
     fs::create_dir_all(&new)?;
     let mut fuzz = cargo_fuzz("run");
+    // Some targets write files for the readers. On a disk, a file that is written anew each time is waited for.
+    if Path::new(MEMORY).is_dir() {
+        fuzz.env("TMPDIR", MEMORY);
+    }
     fuzz.arg(target).args([&new, &corpora().join(target)]).arg("--");
     let seconds = format!("-max_total_time={}", (60.0 * minutes) as u64);
     fuzz.args([&seconds[..], LONGEST, "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]);
