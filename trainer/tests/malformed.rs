@@ -141,6 +141,8 @@ fn pictures() -> Vec<Case> {
         encoder.write_header().unwrap().write_image_data(&(0..64).map(|i| i * 3).collect::<Vec<u8>>()).unwrap();
         bytes
     };
+    // Found by the fuzzer.
+    let huge = include_bytes!("../../tests/fuzz/corpus/image/announces_gigabytes.png");
     let with = |what, name: &str, bytes: &[u8]| case(what, &[(name, bytes)], &format!("predict tiny.tnet {name}"));
     let mut wrong_sum = png.clone();
     wrong_sum[29] ^= 1;
@@ -149,6 +151,7 @@ fn pictures() -> Vec<Case> {
         with("picture: a text", "text.png", b"not a picture"),
         with("picture: a PNG cut short", "short.png", &png[..png.len() - 20]),
         with("picture: a PNG with a wrong checksum", "sum.png", &wrong_sum),
+        with("picture: a PNG of a few bytes that promises gigabytes", "huge.png", huge),
         with("picture: a JPEG of two bytes", "two.jpg", &[0xff, 0xd8]),
         with("picture: a PGM without pixels", "none.pgm", b"P5 0 0 255\n"),
         with("picture: a PGM that promises too much", "huge.pgm", b"P5 60000 60000 255\n12"),
