@@ -10,11 +10,11 @@ use crate::kernels::sparse::SparseMatrix;
 use crate::kernels::tile::{self, for_each_row, for_rows};
 use pulp::{Simd, WithSimd};
 
-/// Whether these loops are faster for such a convolution, if one in `zeros` values of its output's gradient is not zero, or
+/// Whether these loops are faster for such a convolution, if one in `one_in` values of its output's gradient is not zero, or
 /// fewer: the values that lie together in its window must fill vectors.
-pub(super) fn serves(window: &Window, zeros: usize) -> bool {
+pub(super) fn serves(window: &Window, one_in: usize) -> bool {
     let [_, _, channels] = sizes(window.input);
-    !window.depthwise && (usize::from(window.kernel[1]) * channels).is_multiple_of(tile::WIDE) && zeros >= 4
+    !window.depthwise && (usize::from(window.kernel[1]) * channels).is_multiple_of(tile::WIDE) && one_in >= 4
 }
 
 /// The buffers of one thread; empty unless the gradient is sparse.
