@@ -26,7 +26,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Draw the confusion matrix
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = super::svg_file)]
     plot: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]

@@ -23,7 +23,7 @@ use thumbnet_trainer::data::{DataSet, Options, Source, mnist};
 use thumbnet_trainer::error::{Error, Result};
 use thumbnet_trainer::summary::{grouped, packed_for, weight_type_name};
 
-/// Trains digit classifiers for the thumbnet core and looks at what it exported.
+/// Trains classifiers of pictures and signals for the thumbnet core, and looks at what it exported.
 #[derive(Debug, Parser)]
 #[command(name = "thumbnet", version)]
 struct Cli {
@@ -35,6 +35,7 @@ struct Cli {
 enum Command {
     Train(train::Args),
     Tune(tune::Args),
+    /// List the built-in recipes
     Recipes,
     Data(data::Args),
     Eval(eval::Args),
@@ -63,6 +64,13 @@ pub(crate) fn run() -> Result<()> {
         Command::Ensemble(args) => ensemble::run(&args),
         Command::Device(args) => device::run(&args),
     }
+}
+
+/// The name of a picture that is to be written.
+fn svg_file(name: &str) -> std::result::Result<PathBuf, String> {
+    let path = PathBuf::from(name);
+    let is_svg = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
+    if is_svg { Ok(path) } else { Err("the picture is an SVG: expected a name that ends in .svg".to_owned()) }
 }
 
 /// Where the data set is.

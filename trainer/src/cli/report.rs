@@ -65,7 +65,10 @@ pub(super) fn page(
         training_time,
         models: whole.members(),
         file_bytes: file.bytes.len(),
-        scratch_bytes: whole.scratch_bytes(),
+        scratch_bytes: match whole.members() {
+            [model] => model.scratch_bytes(),
+            _ => whole.scratch_bytes(),
+        },
         classes: &labels(&whole),
         evaluation: &evaluation,
         examples: Examples { values: values.as_input(), shape: test.input.shape },

@@ -42,7 +42,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE.csv")]
     log: Option<PathBuf>,
     /// Draw the course of the training
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = super::svg_file)]
     plot: Option<PathBuf>,
     /// Print the result only
     #[arg(long)]

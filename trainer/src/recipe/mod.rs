@@ -121,7 +121,7 @@ pub struct Recipe {
     pub shuffle: bool,
     /// Trains on the first so many images only.
     pub images: Option<usize>,
-    /// The test images are evaluated after every so many epochs, and after the last one.
+    /// The test images are evaluated after every so many epochs, and after the last one; with 0, after that one only.
     #[serde(default = "one")]
     pub test_every: u32,
     /// Whether the log has losses; some notebooks compute none.
@@ -262,7 +262,6 @@ impl Recipe {
             ("epochs", self.epochs as usize),
             ("epochs of quantize", self.quantize.map_or(1, |quantize| quantize.epochs as usize)),
             ("batch", self.batch),
-            ("test_every", self.test_every as usize),
             ("images", self.images.unwrap_or(1)),
             ("micro_batch", self.micro_batch.unwrap_or(1)),
             ("patience", self.patience.unwrap_or(1) as usize),

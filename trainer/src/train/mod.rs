@@ -297,7 +297,8 @@ impl<'a> Training<'a> {
             let number = self.epochs;
             let mut epoch = self.epoch(|done: f64| rates.after(f64::from(number) + done), observer)?;
             self.epochs += 1;
-            let tested = number.is_multiple_of(self.recipe.test_every) || self.epochs == rates.epochs;
+            let every = self.recipe.test_every;
+            let tested = (every > 0 && number.is_multiple_of(every)) || self.epochs == rates.epochs;
             self.with_average(|training| training.examine(&mut epoch, tested));
             self.trained.history.push(epoch);
             observer.epoch(&epoch, self.learning.len(), &|| self.checkpoint())?;
