@@ -216,10 +216,12 @@ fn files_that_are_no_models_or_pictures_are_refused() {
 fn outputs_that_cannot_be_written_are_refused_before_the_training() {
     let folder = workspace();
     let train = ["train", "digits", "--data", "tiny", "--epochs", "4294967295", "--quiet"];
+    std::fs::create_dir(folder.path().join("folder.svg")).unwrap();
     for option in ["--out", "--log", "--plot"] {
-        fails(folder.path(), &[&train[..], &[option, "nowhere/file"]].concat(), &["nowhere/file"]);
-        fails(folder.path(), &[&train[..], &[option, "tiny"]].concat(), &["tiny", "directory"]);
+        fails(folder.path(), &[&train[..], &[option, "nowhere/file.svg"]].concat(), &["nowhere/file.svg"]);
+        fails(folder.path(), &[&train[..], &[option, "folder.svg"]].concat(), &["folder.svg", "directory"]);
     }
+    fails(folder.path(), &[&train[..], &["--plot", "course.png"]].concat(), &["course.png", ".svg"]);
 }
 
 #[test]

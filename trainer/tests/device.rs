@@ -180,7 +180,10 @@ fn a_device_is_described() {
     let text = succeeds(folder.path(), &["device", "info", "--port", &good()]);
     assert!(text.starts_with("model fake, input 28x28x1\n") && text.contains("12,345 bytes of the model"), "{text}");
     let info = json(&succeeds(folder.path(), &["device", "info", "--port", &good(), "--json"]));
-    assert_eq!((&info["model_bytes"], &info["shape"][1], &info["protocol"]), (&12_345.into(), &28.into(), &1.into()));
+    assert_eq!(
+        (&info["model_bytes"], &info["shape"][1], &info["protocol"]),
+        (&12_345.into(), &28.into(), &VERSION.into())
+    );
 }
 
 #[test]
@@ -194,7 +197,7 @@ fn devices_that_do_not_do_it_are_named() {
     eval(&device(|_| vec![]), &["no answer to 3 requests within 0.4 s"]);
     eval(&device(|_| vec![b"hello\n".to_vec()]), &["no answer"]);
     let foreign = encode(&[200u8; 9], &mut [0; MAX_FRAME]).unwrap().to_vec();
-    eval(&device(move |_| vec![foreign.clone()]), &["not version 1 of the protocol"]);
+    eval(&device(move |_| vec![foreign.clone()]), &[&format!("not version {VERSION} of the protocol")]);
     eval("tcp:127.0.0.1:1", &["cannot be opened"]);
     eval("tcp:nonsense", &["cannot be opened"]);
     eval("no-such-serial-port", &["cannot be opened"]);
