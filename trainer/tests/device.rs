@@ -204,7 +204,7 @@ fn devices_that_do_not_do_it_are_named() {
     let info = |change: fn(Info<'static>) -> Info<'static>| {
         device(move |request| vec![frame(request.number, Reply::Info(change(INFO)))])
     };
-    eval(&info(|info| Info { protocol: 9, ..info }), &["version 9 of the protocol, expected 1"]);
+    eval(&info(|info| Info { protocol: 9, ..info }), &[&format!("version 9 of the protocol, expected {VERSION}")]);
     eval(&info(|info| Info { shape: [5, 5, 3], ..info }), &["takes 75 values", "an image here has 784"]);
     eval(&info(|info| info), &["an answer of the wrong kind"]);
     let refusing = device(|request| {
