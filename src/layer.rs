@@ -612,7 +612,7 @@ pub enum LayerError {
     Quantization,
     /// f32 activations where the layer reads int8, or the other way round; or int8 activations as the model's output.
     ElementType,
-    /// Int8 weights that only fill up a group of four, and are not zero.
+    /// Int8 weights of a convolution that only fill up a group of four, and are not zero.
     Filling,
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Loading, running and reporting all take the same walk, so that they cannot disagree.
 
-use crate::kernels::int8;
+use crate::kernels::int8::{self, tensor::Sums};
 #[cfg(not(target_os = "none"))]
 use crate::layer::MAX_LAYERS;
-use crate::layer::{ElementType, Layer, LayerError, Packing, Quantize, Shape, WeightType, tensor_bytes};
+use crate::layer::{Conv2d, ElementType, Layer, LayerError, Packing, Quantize, Shape, WeightType, tensor_bytes};
 use crate::ops;
 
 /// One layer on the walk.
@@ -256,11 +256,16 @@ fn workspace<const OPS: u32>(layer: &Layer, input: Shape, quantized: bool) -> Op
     }
 }
 
-/// Whether the int8 weights of a layer that belong to no input are zero.
+/// Whether the int8 weights of a convolution that belong to no input are zero. A dense layer takes those inputs for zeros.
 fn fills_up_with_zeros<const OPS: u32>(step: &Step, tensor: &[u8]) -> bool {
-    match (step.layer.weight_type(), step.layer.sums::<OPS>(step.input)) {
-        (Some(WeightType::Int8(packing)), Some(sums)) if OPS & ops::WEIGHTS_INT8 != 0 => {
-            sums.fills_up_with_zeros(packing, tensor)
+    match step.layer {
+        Layer::Conv2d(Conv2d { kernel, filters, weights: WeightType::Int8(packing), .. })
+            if OPS & ops::CONV2D != 0 && OPS & ops::WEIGHTS_INT8 != 0 =>
+        {
+            let (runs, run) = (kernel[0].into(), u32::from(kernel[1]) * u32::from(step.input.channels));
+            // Known when the program is compiled, if it has one of them only.
+            let packing = if OPS & ops::WEIGHTS_INT8_GROUPED == 0 { Packing::Folded } else { packing };
+            Sums { runs, run, outputs: filters.into(), depthwise: false }.fills_up_with_zeros(packing, tensor)
         }
         _ => true,
     }

@@ -53,29 +53,27 @@ impl Sums {
         runs.checked_mul(run.checked_next_multiple_of(4)?)?.checked_mul(width)
     }
 
-    /// Whether the weights of inputs that only fill up the last group of a run are zero in `tensor`. A run reads those inputs
-    /// too, and what lies there is none of its business.
-    #[inline(never)]
+    /// Whether the weights of inputs that only fill up the last group of a run are zero in `tensor`, of weights in panels of so
+    /// many bytes for a group. A run reads those inputs too, and what lies there is none of its business.
     pub(crate) fn fills_up_with_zeros(&self, packing: Packing, tensor: &[u8]) -> bool {
         let (groups, used) = (self.run.div_ceil(4) as usize, self.run % 4);
-        if self.depthwise || used == 0 {
-            return true;
-        }
-        let (panel, signed) = match packing {
-            Packing::Grouped => (4 * GROUPED_PANEL, false),
-            // A pair without an upper weight has the sign of the lower one there.
-            Packing::Folded => (4 * folded::PANEL, used % 2 == 1),
+        let panel = match packing {
+            Packing::Grouped => GROUPED_PANEL,
+            Packing::Folded => folded::PANEL,
         };
-        let weights = tensor.get(..self.weight_bytes(packing).unwrap_or(0) as usize).unwrap_or_default();
-        let mut rest = weights.get((groups - 1) * panel..).unwrap_or_default();
-        while let Some(last_group) = rest.get(..panel) {
-            for bytes in last_group.as_chunks().0 {
-                let word = u32::from_le_bytes(*bytes) >> (8 * used - 1);
+        // A pair without an upper weight has the sign of the lower one there.
+        let signed = matches!(packing, Packing::Folded) && used % 2 == 1;
+        let mut rest = tensor;
+        for _ in 0..if used == 0 { 0 } else { self.runs * self.outputs.div_ceil(panel as u32) } {
+            let Some((run, more)) = rest.split_at_checked(groups * panel * 4) else { return true };
+            rest = more;
+            let (_, last) = run.as_chunks().0.split_at_checked((groups - 1) * panel).unwrap_or_default();
+            for &bytes in last {
+                let word = u32::from_le_bytes(bytes) >> (8 * used - 1);
                 if word >> 1 != if signed && word % 2 == 1 { 0xff } else { 0 } {
                     return false;
                 }
             }
-            rest = rest.get(groups * panel..).unwrap_or_default();
         }
         true
     }
