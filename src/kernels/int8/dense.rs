@@ -36,11 +36,10 @@ pub(crate) fn dense_folded(
         let count = GROUPS.min(groups - first);
         let (part, words) = workspace.split_at_mut_checked(count)?;
         let part = bytemuck::cast_slice_mut::<_, i8>(part);
-        x.read(first * 4, part);
-        // What is beyond the last input: weights may be there, and in front of them whatever lay in the memory.
-        if let Some(beyond) = part.get_mut(tensor.inputs().saturating_sub(first * 4)..) {
-            beyond.iter_mut().for_each(|value| *value = 0);
-        }
+        // What is beyond the last input: weights may be there, and in front of them whatever lies behind the inputs.
+        part.iter_mut().rev().take(3).for_each(|value| *value = 0);
+        let there = part.len().min(tensor.inputs() - first * 4);
+        x.read(first * 4, part.get_mut(..there)?);
         let panels = Panels { weights: tensor.folded_weights().get(first..)?, stride: groups };
         folded::add_row(part, panels, words, sums)?;
         first += count;
