@@ -53,8 +53,8 @@ impl Sums {
         runs.checked_mul(run.checked_next_multiple_of(4)?)?.checked_mul(width)
     }
 
-    /// Whether the weights of inputs that only fill up the last group of a run are zero in `tensor`, of weights in panels of so
-    /// many bytes for a group. A run reads those inputs too, and what lies there is none of its business.
+    /// Whether the weights of inputs that only fill up the last group of a run are zero in `tensor`. A run reads those inputs
+    /// too, and what lies there is none of its business.
     pub(crate) fn fills_up_with_zeros(&self, packing: Packing, tensor: &[u8]) -> bool {
         let (groups, used) = (self.run.div_ceil(4) as usize, self.run % 4);
         let panel = match packing {
