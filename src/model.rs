@@ -109,7 +109,7 @@ pub struct LayerInfo {
 pub struct Model<'b, const OPS: u32 = { ops::ALL }> {
     parsed: Parsed<'b, OPS>,
     #[cfg(not(target_os = "none"))]
-    steps: Steps,
+    steps: Steps<'b>,
     backend: Backend,
 }
 
@@ -140,7 +140,9 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         let parsed = blob::parse(blob)?;
         Ok(Self {
             #[cfg(not(target_os = "none"))]
-            steps: Steps::new(Walk::<_, OPS>::new(parsed.input.shape, parsed.layers).steps()),
+            steps: Steps::new(Walk::<_, OPS>::new(parsed.input.shape, parsed.layers).steps(), |step| {
+                tensor::<OPS>(parsed.weights, step)
+            }),
             parsed,
             backend: Backend::best(),
         })
@@ -228,7 +230,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     /// The parameters of the layers that have some, in the order of the layers: what [`blob::encode`] takes, but packed.
     pub fn tensors(&self) -> impl Iterator<Item = PackedTensor<'b>> + '_ {
-        self.walk().steps().filter_map(|step| self.tensor(&step))
+        self.walk().steps().filter_map(|step| tensor::<OPS>(self.parsed.weights, &step))
     }
 
     /// Runs the model on one input and returns its outputs, which lie in `scratch`.
@@ -377,7 +379,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     fn execute<'s>(&self, rows: usize, input: Values<'_>, arena: &'s mut [u32], layers: usize) -> Option<&'s [f32]> {
         let (mut held, mut before, mut element) = (0, 0, ElementType::F32);
         let mut walk = self.walk();
-        for _ in 0..layers {
+        for index in 0..layers {
             let Some(Ok(step)) = walk.advance() else { break };
             if step.memory == Memory::Untouched {
                 continue;
@@ -387,7 +389,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
             let Split { source, workspace, target } = step.split(arena, held, made)?;
             if step.memory == Memory::InPlace {
                 let row = (held / rows.max(1)).max(1);
-                bytemuck::cast_slice_mut(target).chunks_exact_mut(row).for_each(|values| self.overwrite(step, values));
+                self.overwrite(step, bytemuck::cast_slice_mut(target), row);
                 continue;
             }
             let source = source.get(before..).unwrap_or_default();
@@ -402,16 +404,31 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 ElementType::F32 => Target::F32(bytemuck::cast_slice_mut(target)),
                 ElementType::Int8 => Target::Int8(bytemuck::cast_slice_mut(target)),
             };
-            self.layer(rows, step, source, workspace, target)?;
+            let tensor = self.tensor(index, step);
+            self.layer(rows, step, tensor.as_ref(), source, workspace, target)?;
             (held, before, element) = (made, words_before, step.output_type);
         }
         walk.activation(arena, held).map(bytemuck::cast_slice)
     }
 
-    /// Runs a layer that overwrites its input.
-    fn overwrite(&self, step: &Step, values: &mut [f32]) {
+    /// The parameters of the layer of that index, to which the walk has come with `step`.
+    #[cfg(target_os = "none")]
+    #[inline(always)]
+    fn tensor(&self, _: usize, step: &Step) -> Option<PackedTensor<'b>> {
+        tensor::<OPS>(self.parsed.weights, step)
+    }
+
+    /// The parameters of the layer of that index.
+    #[cfg(not(target_os = "none"))]
+    #[inline(always)]
+    fn tensor(&self, index: usize, _: &Step) -> &Option<PackedTensor<'b>> {
+        self.steps.tensor(index)
+    }
+
+    /// Runs a layer that overwrites its input, every `row` values for themselves.
+    fn overwrite(&self, step: &Step, values: &mut [f32], row: usize) {
         if OPS & ops::SOFTMAX != 0 && matches!(step.layer, Layer::Softmax) {
-            kernels::softmax(self.backend, values);
+            kernels::softmax_rows(self.backend, values, row);
         }
     }
 
@@ -421,15 +438,15 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         &self,
         rows: usize,
         step: &Step,
+        tensor: Option<&PackedTensor<'_>>,
         mut source: Values<'_>,
         workspace: &mut [u32],
         mut target: Target<'_>,
     ) -> Option<()> {
         let (read, made) = (step.read as usize, step.made as usize);
-        let tensor = &self.tensor(step);
         if let Layer::Dense(dense) = step.layer {
             return if OPS & ops::DENSE != 0 {
-                self.dense(rows, step, dense.activation, tensor.as_ref()?, source, workspace, target)
+                self.dense(rows, step, dense.activation, tensor?, source, workspace, target)
             } else {
                 None
             };
@@ -454,13 +471,13 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
     fn image_layer(
         &self,
         step: &Step,
-        tensor: &Option<PackedTensor<'_>>,
+        tensor: Option<&PackedTensor<'_>>,
         x: Values<'_>,
         workspace: &mut [u32],
         out: Target<'_>,
     ) -> Option<()> {
         match &step.layer {
-            Layer::Conv2d(_) | Layer::DepthwiseConv2d(_) => match tensor.as_ref()? {
+            Layer::Conv2d(_) | Layer::DepthwiseConv2d(_) => match tensor? {
                 PackedTensor::F32(weights) if OPS & ops::WEIGHTS_F32 != 0 => self.convolution(step, x, *weights, out),
                 PackedTensor::F16(weights) if OPS & ops::WEIGHTS_F16 != 0 => self.convolution(step, x, *weights, out),
                 PackedTensor::Int8(tensor) if OPS & ops::WEIGHTS_INT8 != 0 => {
@@ -701,26 +718,26 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
             _ => {}
         }
     }
+}
 
-    /// The parameters of a layer; `None` if it has none, or if this build has no kernels for their type.
-    #[inline(never)]
-    fn tensor(&self, step: &Step) -> Option<PackedTensor<'b>> {
-        let weights = step.layer.weight_type()?;
-        let bytes = self.parsed.weights.get(step.tensor_offset as usize..)?.get(..step.tensor_bytes as usize)?;
-        match weights {
-            WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => {
-                let (inputs, outputs) = step.layer.weight_matrix::<OPS>(step.input)?;
-                Panels::new(bytes, inputs as usize, outputs as usize).map(PackedTensor::F32)
-            }
-            WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => {
-                let (inputs, outputs) = step.layer.weight_matrix::<OPS>(step.input)?;
-                Panels::new(bytes, inputs as usize, outputs as usize).map(PackedTensor::F16)
-            }
-            WeightType::Int8(packing) if OPS & ops::WEIGHTS_INT8 != 0 => {
-                Int8Tensor::new(bytes, step.layer.sums::<OPS>(step.input)?, packing).map(PackedTensor::Int8)
-            }
-            _ => None,
+/// The parameters of a layer; `None` if it has none, or if this build has no kernels for their type.
+#[inline(never)]
+fn tensor<'b, const OPS: u32>(weights: &'b [u8], step: &Step) -> Option<PackedTensor<'b>> {
+    let weight_type = step.layer.weight_type()?;
+    let bytes = weights.get(step.tensor_offset as usize..)?.get(..step.tensor_bytes as usize)?;
+    match weight_type {
+        WeightType::F32 if OPS & ops::WEIGHTS_F32 != 0 => {
+            let (inputs, outputs) = step.layer.weight_matrix::<OPS>(step.input)?;
+            Panels::new(bytes, inputs as usize, outputs as usize).map(PackedTensor::F32)
         }
+        WeightType::F16 if OPS & ops::WEIGHTS_F16 != 0 => {
+            let (inputs, outputs) = step.layer.weight_matrix::<OPS>(step.input)?;
+            Panels::new(bytes, inputs as usize, outputs as usize).map(PackedTensor::F16)
+        }
+        WeightType::Int8(packing) if OPS & ops::WEIGHTS_INT8 != 0 => {
+            Int8Tensor::new(bytes, step.layer.sums::<OPS>(step.input)?, packing).map(PackedTensor::Int8)
+        }
+        _ => None,
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Loading, running and reporting all take the same walk, so that they cannot disagree.
 
+#[cfg(not(target_os = "none"))]
+use crate::blob::PackedTensor;
 use crate::kernels::int8::{self, tensor::Sums};
 #[cfg(not(target_os = "none"))]
 use crate::layer::MAX_LAYERS;
@@ -172,24 +174,36 @@ impl<I: Iterator<Item = Layer> + Clone, const OPS: u32> Walk<I, OPS> {
     }
 }
 
-/// The same steps once more, where there is memory to keep them: that takes a fraction of the time of walking again.
+/// The same steps once more, where there is memory to keep them and views of their layers' tensors: that takes a fraction of the
+/// time of walking again.
 #[cfg(not(target_os = "none"))]
 #[derive(Clone, Debug)]
-pub(crate) struct Steps(heapless::Vec<Step, MAX_LAYERS>);
+pub(crate) struct Steps<'b> {
+    steps: heapless::Vec<Step, MAX_LAYERS>,
+    /// (Not a `Vec`, whose destructor would have models borrow their blobs until the end of a block.)
+    tensors: [Option<PackedTensor<'b>>; MAX_LAYERS],
+}
 
 #[cfg(not(target_os = "none"))]
-impl Steps {
-    pub(crate) fn new(steps: impl Iterator<Item = Step>) -> Self {
-        let mut kept = heapless::Vec::new();
-        for step in steps {
-            // There are no more layers than that.
-            let _ = kept.push(step);
+impl<'b> Steps<'b> {
+    pub(crate) fn new(steps: impl Iterator<Item = Step>, tensor: impl Fn(&Step) -> Option<PackedTensor<'b>>) -> Self {
+        let mut kept = Self { steps: heapless::Vec::new(), tensors: [None; MAX_LAYERS] };
+        // There are no more layers than that.
+        for (step, kept_tensor) in steps.zip(&mut kept.tensors) {
+            *kept_tensor = tensor(&step);
+            let _ = kept.steps.push(step);
         }
-        Self(kept)
+        kept
     }
 
     pub(crate) fn walk(&self) -> WalkAgain<'_> {
-        WalkAgain { steps: self.0.iter(), step: None }
+        WalkAgain { steps: self.steps.iter(), step: None }
+    }
+
+    /// The parameters of the layer with that index.
+    #[inline(always)]
+    pub(crate) fn tensor(&self, index: usize) -> &Option<PackedTensor<'b>> {
+        self.tensors.get(index).unwrap_or(&None)
     }
 }
 

@@ -39,9 +39,15 @@ pub fn leaky_relu(backend: Backend, values: &mut [f32], slope: f32) {
 ///
 /// The largest value is subtracted first, so that nothing overflows. If a value is NaN or positive infinity, or all are
 /// negative infinity, all results are NaN.
-#[inline(never)]
 pub fn softmax(backend: Backend, values: &mut [f32]) {
-    backend.dispatch_elementwise(Softmax(values));
+    let row = values.len();
+    softmax_rows(backend, values, row);
+}
+
+/// [`softmax`] of every `row` values.
+#[inline(never)]
+pub(crate) fn softmax_rows(backend: Backend, values: &mut [f32], row: usize) {
+    backend.dispatch_elementwise(Softmax { values, row });
 }
 
 /// A function of one value.
@@ -71,7 +77,10 @@ impl<F: Function> Kernel for Map<'_, F> {
     }
 }
 
-struct Softmax<'a>(&'a mut [f32]);
+struct Softmax<'a> {
+    values: &'a mut [f32],
+    row: usize,
+}
 
 impl Kernel for Softmax<'_> {
     type Output = ();
@@ -81,36 +90,81 @@ impl Kernel for Softmax<'_> {
         self,
         token: V::Token,
     ) {
+        let rows = self.values.chunks_exact_mut(self.row.max(1));
         if V::LANES == 1 {
-            return one_by_one::<V>(token, self.0);
-        }
-        // Where there is NaN, it makes the sum NaN, whatever the largest value is then.
-        let least = V::splat(token, f32::NEG_INFINITY);
-        if self.0.len() <= V::LANES {
-            // Without a way through memory.
-            let values = V::load(token, self.0);
-            let largest = V::splat(token, largest_lane(only::<V>(token, self.0, values, least)));
-            let exp = exp_of_difference(token, self.0, values, largest);
-            let made = lanes(exp.div(V::splat(token, sum_of_lanes(exp))));
-            // (Storing some of a vector's lanes would hold up the next row's load.)
-            return self.0.iter_mut().zip(made).for_each(|(to, made)| *to = made);
-        }
-        let mut largest = least;
-        for chunk in self.0.chunks(V::LANES) {
-            largest = only(token, chunk, V::load(token, chunk), least).max(largest);
-        }
-        let largest = V::splat(token, largest_lane(largest));
-        let mut sum = V::splat(token, 0.0);
-        for chunk in self.0.chunks_mut(V::LANES) {
-            let exp = exp_of_difference(token, chunk, V::load(token, chunk), largest);
-            sum = sum.add(exp);
-            exp.store(chunk);
-        }
-        let sum = V::splat(token, sum_of_lanes(sum));
-        for chunk in self.0.chunks_mut(V::LANES) {
-            V::load(token, chunk).div(sum).store(chunk);
+            rows.for_each(|row| one_by_one::<V>(token, row));
+        } else if self.row <= V::LANES {
+            let there = Lanes::first(token, self.row);
+            for row in rows {
+                in_registers::<V>(token, there, row);
+            }
+        } else {
+            for row in rows {
+                vector_by_vector::<V>(token, row);
+            }
         }
     }
+}
+
+/// Softmax of the values that are `there`, no more than a vector has lanes, without a way through memory.
+#[inline(always)]
+fn in_registers<V: Vector>(token: V::Token, there: Lanes<V>, row: &mut [f32]) {
+    let values = V::load(token, row);
+    let largest = V::splat(token, largest_lane(there.or(values, least(token))));
+    let exp = exp_of_difference(token, there, values, largest);
+    store_apart(&lanes(exp.div(V::splat(token, sum_of_lanes(exp)))), row);
+}
+
+/// Writes as many values as fit, without the instruction that stores some of a vector's lanes: that would hold up the next
+/// row's load. (A loop would become a call of `memcpy`.)
+#[inline(always)]
+fn store_apart(mut values: &[f32], mut to: &mut [f32]) {
+    #[inline(always)]
+    fn store<'v, 't, const N: usize>(values: &'v [f32], to: &'t mut [f32]) -> (&'v [f32], &'t mut [f32]) {
+        if to.len() < N {
+            return (values, to);
+        }
+        match (values.split_first_chunk::<N>(), to.split_first_chunk_mut::<N>()) {
+            (Some((from, values)), Some((start, to))) => {
+                *start = *from;
+                (values, to)
+            }
+            _ => (&[], &mut []),
+        }
+    }
+    (values, to) = store::<16>(values, to);
+    (values, to) = store::<8>(values, to);
+    (values, to) = store::<4>(values, to);
+    (values, to) = store::<2>(values, to);
+    store::<1>(values, to);
+}
+
+/// Softmax of any number of values.
+#[inline(always)]
+fn vector_by_vector<V: Vector>(token: V::Token, row: &mut [f32]) {
+    // Where there is NaN, it makes the sum NaN, whatever the largest value is then.
+    let mut largest = least(token);
+    for chunk in row.chunks(V::LANES) {
+        largest = Lanes::first(token, chunk.len()).or(V::load(token, chunk), least(token)).max(largest);
+    }
+    let largest = V::splat(token, largest_lane(largest));
+    let mut sum = V::splat(token, 0.0);
+    for chunk in row.chunks_mut(V::LANES) {
+        let there = Lanes::first(token, chunk.len());
+        let exp = exp_of_difference(token, there, V::load(token, chunk), largest);
+        sum = sum.add(exp);
+        exp.store(chunk);
+    }
+    let sum = V::splat(token, sum_of_lanes(sum));
+    for chunk in row.chunks_mut(V::LANES) {
+        V::load(token, chunk).div(sum).store(chunk);
+    }
+}
+
+/// Less than any number.
+#[inline(always)]
+fn least<V: Vector>(token: V::Token) -> V {
+    V::splat(token, f32::NEG_INFINITY)
 }
 
 /// Softmax without vectors, which takes a microcontroller less code.
@@ -124,26 +178,38 @@ fn one_by_one<V: Vector>(token: V::Token, values: &mut [f32]) {
     values.iter_mut().for_each(|value| *value /= sum);
 }
 
-/// `exp(values - largest)`, and 0 in lanes without a value in `chunk`.
+/// `exp(values - largest)`, and 0 in lanes that are not `there`.
 #[inline(always)]
-fn exp_of_difference<V: Vector>(token: V::Token, chunk: &[f32], values: V, largest: V) -> V {
+fn exp_of_difference<V: Vector>(token: V::Token, there: Lanes<V>, values: V, largest: V) -> V {
     // Any small number for the other lanes; very large ones take long.
     let zero = V::splat(token, 0.0);
-    only(token, chunk, Exp.apply(token, only(token, chunk, values.sub(largest), zero)), zero)
+    there.or(Exp.apply(token, there.or(values.sub(largest), zero)), zero)
 }
 
 /// The widest vector.
 const LANES: usize = 16;
 
-/// `values`, and `other` in lanes without a value in `chunk`.
-#[inline(always)]
-fn only<V: Vector>(token: V::Token, chunk: &[f32], values: V, other: V) -> V {
-    const ONES: &[f32] = &[1.0; LANES];
-    if chunk.len() >= V::LANES {
-        return values;
+/// Some of a vector's lanes: 1 in these, 0 in the others.
+#[derive(Clone, Copy)]
+struct Lanes<V: Vector> {
+    ones: V,
+    zero: V,
+}
+
+impl<V: Vector> Lanes<V> {
+    /// The first `len`; all if there are fewer.
+    #[inline(always)]
+    fn first(token: V::Token, len: usize) -> Self {
+        const ONES: &[f32] = &[1.0; LANES];
+        let ones = V::load(token, ONES.get(..len).unwrap_or(ONES));
+        Self { ones, zero: V::splat(token, 0.0) }
     }
-    let there = V::load(token, ONES.get(..chunk.len()).unwrap_or_default());
-    there.if_greater(V::splat(token, 0.0), values, other)
+
+    /// `values` in these lanes, `others` in the others.
+    #[inline(always)]
+    fn or(self, values: V, others: V) -> V {
+        self.ones.if_greater(self.zero, values, others)
+    }
 }
 
 /// The lanes of a vector, then zeros.

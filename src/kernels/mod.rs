@@ -19,6 +19,7 @@ pub mod pack;
 pub(crate) mod vector;
 pub(crate) mod windows;
 
+pub(crate) use activation::softmax_rows;
 pub use activation::{exp, leaky_relu, relu6, sigmoid, softmax, tanh};
 pub use backend::Backend;
 pub use dense::{dense, dense_bytes};
