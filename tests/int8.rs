@@ -3,7 +3,8 @@
 mod common;
 
 use common::network::{
-    Network, activation, avg_pool, conv, dense, depthwise, dims, input, max_pool, quantized, signed_vec, special_values,
+    Network, activation, avg_pool, conv, dense, depthwise, dims, input, many_zeros, max_pool, quantized, signed_vec,
+    special_values,
 };
 use common::{backends, bits, int8, reference};
 use fastrand::Rng;
@@ -101,6 +102,41 @@ fn check(network: &Network, seed: u64) {
             check_everywhere(&loaded, input);
         }
         check_batch(&loaded, &bytes);
+    }
+}
+
+/// Groups of inputs that are 0 in all rows of a tile are skipped where there are many, alone and in a batch.
+#[test]
+fn groups_of_zeros_are_skipped() {
+    let mut rng = Rng::with_seed(9);
+    for inputs in [255, 256, 257, 300, 784, 1023, 4096, 4100] {
+        for outputs in [31, 32, 48, 64, 70, 130] {
+            for not_zero in [0.0, 0.3, 0.7, 1.0] {
+                let activation = [Activation::None, Activation::Relu][rng.usize(0..2)];
+                let layers = [dense(outputs, activation), dense(33, Activation::None)];
+                let network = Network::random(input(1, 1, inputs), &layers, rng.u64(..));
+                let rows = rng.usize(8..=25);
+                let mut values = many_zeros(&mut rng, rows, inputs.into(), not_zero);
+                if rng.bool() {
+                    // As in an image.
+                    values.iter_mut().for_each(|value| *value = value.abs());
+                }
+                for packing in PACKINGS {
+                    let blob = encode(&network, 1.0 / 127.0, &[0.05; 2], packing).expect("ordinary weights and scales");
+                    let loaded = Model::load(&blob).expect("a valid blob");
+                    let images = values.chunks(inputs.into());
+                    check_everywhere(&loaded, Input::F32(images.clone().next().expect("eight rows and more")));
+                    let alone: Vec<f32> = images.flat_map(|image| logits(&loaded, Input::F32(image), 0)).collect();
+                    for backend in backends() {
+                        let model = loaded.clone().with_backend(backend);
+                        let mut scratch = AlignedBuf::zeroed(model.scratch_bytes() * rows);
+                        let mut outputs = vec![f32::NAN; alone.len()];
+                        model.logits_batch(&values[..], &mut scratch, &mut outputs).expect("the lengths fit");
+                        assert!(bits(&outputs) == bits(&alone), "{inputs} inputs on {}", backend.name());
+                    }
+                }
+            }
+        }
     }
 }
 

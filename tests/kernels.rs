@@ -5,7 +5,9 @@ mod common;
 #[path = "kernels/guard_pages.rs"]
 mod guard_pages;
 
-use common::network::{Network, avg_pool, conv, dense, depthwise, input, leaky, max_pool, signed, signed_vec};
+use common::network::{
+    Network, avg_pool, conv, dense, depthwise, input, leaky, many_zeros, max_pool, signed, signed_vec,
+};
 use common::reference::{self, Bounded, from_bytes, from_values};
 use common::{assert_within, backends, bits, run};
 use fastrand::Rng;
@@ -96,6 +98,27 @@ fn dense_of_large_sizes() {
     let mut rng = Rng::with_seed(2);
     for (rows, inputs, outputs) in [(1, 784, 128), (33, 784, 10), (5, 4097, 31), (2, 1, 1000), (1, 20_000, 17)] {
         check_dense_shape(&mut rng, rows, inputs, outputs);
+    }
+}
+
+/// Inputs of zero are skipped where there are many of them in all rows of a tile.
+#[test]
+fn dense_of_many_zeros() {
+    let mut rng = Rng::with_seed(8);
+    for inputs in [63, 64, 65, 100, 128, 300, 784, 1023, 1024, 1025, 1500] {
+        for outputs in [10, 32, 33, 64, 70, 130] {
+            for share in [0.0, 0.2, 0.3, 0.7, 1.0] {
+                let rows = rng.usize(1..=14);
+                let (weights, bias) = (signed_vec(&mut rng, inputs * outputs), signed_vec(&mut rng, outputs));
+                let x = many_zeros(&mut rng, rows, inputs, share);
+                let expected = dense_rows(&x, &weights, &bias, outputs);
+                let packed = Packed::new(&weights, &bias, outputs);
+                for backend in backends() {
+                    let what = format!("dense [{rows}, {inputs}] x [{inputs}, {outputs}], {share} not zero");
+                    check_dense(backend, &packed, &x, &expected, rng.usize(0..16), &what);
+                }
+            }
+        }
     }
 }
 

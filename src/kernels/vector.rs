@@ -1,5 +1,8 @@
 //! The trait that every backend implements, and over which every kernel is written once.
 
+use super::backend::non_zero::FindNonZero;
+use super::backend::tile::{Listed, add_listed};
+use super::pack::sealed::Load;
 use half::f16;
 
 /// Added to a small number, this leaves the nearest integer in the low bits of the mantissa.
@@ -12,7 +15,7 @@ pub(crate) const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23
 #[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
 pub trait Vector: Copy {
     /// Proof that the processor has this backend's instructions.
-    type Token: Copy;
+    type Token: FindNonZero;
     /// Number of lanes; divides 16, the width of a weight panel.
     const LANES: usize;
     /// How many independent sums keep the processor's multiply-add units busy: their latency times their number.
@@ -40,6 +43,20 @@ pub trait Vector: Copy {
     /// # Safety
     /// `from` must be valid for reads of `LANES` values, and aligned as an f16 is.
     unsafe fn load_f16_from(token: Self::Token, from: *const f16) -> Self;
+
+    /// Adds to each row of `tile` the products of some inputs.
+    ///
+    /// # Safety
+    /// Every row must have inputs with all of the numbers, and every column `LANES` weights for each.
+    #[inline(always)]
+    unsafe fn add_listed<W: Load, const ROWS: usize, const COLUMNS: usize>(
+        token: Self::Token,
+        from: &Listed<'_, W, ROWS, COLUMNS>,
+        tile: [[Self; COLUMNS]; ROWS],
+    ) -> [[Self; COLUMNS]; ROWS] {
+        // SAFETY: the caller vouches for the same.
+        unsafe { add_listed(token, from, tile) }
+    }
 
     /// Writes the lanes to `to`, as many as fit.
     fn store(self, to: &mut [f32]);

@@ -86,6 +86,18 @@ pub(crate) fn signed_vec(rng: &mut Rng, len: usize) -> Vec<f32> {
     (0..len).map(|_| signed(rng)).collect()
 }
 
+/// Rows of values of which about so many are not 0, many of them the same ones in each row: groups of four, as in an image.
+pub(crate) fn many_zeros(rng: &mut Rng, rows: usize, inputs: usize, not_zero: f32) -> Vec<f32> {
+    let groups: Vec<bool> = (0..inputs.div_ceil(4)).map(|_| rng.f32() < not_zero).collect();
+    let mut draw = |input: usize| match rng.u8(0..8) {
+        _ if !groups[input / 4] => 0.0,
+        0 => 0.0,
+        1 => -0.0,
+        _ => signed(rng),
+    };
+    (0..rows * inputs).map(|at| draw(at % inputs)).collect()
+}
+
 /// Values of which about `share` in four are NaN, infinite, denormal or zero.
 pub(crate) fn special_values(rng: &mut Rng, len: usize, share: u8) -> Vec<f32> {
     const SPECIAL: [f32; 8] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, 1e-40, -1e-45, f32::MIN_POSITIVE];

@@ -6,7 +6,7 @@
 
 use crate::common::guarded::{Guarded, Place};
 use crate::common::network::{
-    Network, avg_pool, conv, dense, depthwise, every_layer, input, leaky, max_pool, quantized, signed_vec,
+    Network, avg_pool, conv, dense, depthwise, every_layer, input, leaky, many_zeros, max_pool, quantized, signed_vec,
 };
 use crate::common::{backends, bits, network, reference, run};
 use fastrand::Rng;
@@ -41,18 +41,24 @@ impl Memory {
     /// Runs a network on values and on bytes, one at a time and three, on every backend, all its memory between guards.
     /// The results must be those of ordinary memory.
     fn check(&mut self, network: &Network, rng: &mut Rng) {
+        let len = network.input.shape.elements().expect("a small shape") as usize;
+        let values = signed_vec(rng, 3 * len);
+        let bytes: Vec<u8> = values.iter().map(|_| rng.u8(..)).collect();
+        self.check_inputs(network, &values, &bytes);
+    }
+
+    /// [`check`](Self::check) on these values and bytes, of some inputs.
+    fn check_inputs(&mut self, network: &Network, values: &[f32], bytes: &[u8]) {
         let plain = network.encode();
         let loaded = Model::load(&plain).expect("a valid blob");
-        let values = signed_vec(rng, 3 * loaded.input_len());
-        let bytes: Vec<u8> = values.iter().map(|_| rng.u8(..)).collect();
         for place in Place::BOTH {
             let model = Model::load(self.file.hold(place, &plain)).expect("a valid blob");
-            let values = &*self.input.hold(place, &values);
+            let values = &*self.input.hold(place, values);
             for backend in backends() {
                 let (model, loaded) = (model.clone().with_backend(backend), loaded.clone().with_backend(backend));
                 check_model(&model, &loaded, Input::F32(values), place, (&mut self.scratch, &mut self.outputs));
             }
-            let bytes = &*self.input.hold(place, &bytes);
+            let bytes = &*self.input.hold(place, bytes);
             for backend in backends() {
                 let (model, loaded) = (model.clone().with_backend(backend), loaded.clone().with_backend(backend));
                 check_model(&model, &loaded, Input::U8(bytes), place, (&mut self.scratch, &mut self.outputs));
@@ -61,7 +67,7 @@ impl Memory {
     }
 }
 
-/// Compares a model between guards with the same model in ordinary memory, on three inputs.
+/// Compares a model between guards with the same model in ordinary memory, on some inputs.
 fn check_model(
     model: &Model<'_>,
     plain: &Model<'_>,
@@ -85,10 +91,14 @@ fn check_model(
     let behind = &scratch.take(place, needed.next_multiple_of(64))[needed..];
     assert!(behind.iter().all(|byte| *byte == BEFORE), "{}: more scratch memory than promised", what());
 
-    let mut expected = vec![0.0; 3 * plain.output_len()];
-    plain.run_batch(inputs, &mut AlignedBuf::zeroed(3 * needed), &mut expected).expect("the lengths fit");
+    let count = match inputs {
+        Input::F32(values) => values.len() / model.input_len(),
+        Input::U8(bytes) => bytes.len() / model.input_len(),
+    };
+    let mut expected = vec![0.0; count * plain.output_len()];
+    plain.run_batch(inputs, &mut AlignedBuf::zeroed(count * needed), &mut expected).expect("the lengths fit");
     let found = outputs.hold(place, &vec![f32::NAN; expected.len()]);
-    model.run_batch(inputs, room(scratch, place, 3 * needed), found).expect("the lengths fit");
+    model.run_batch(inputs, room(scratch, place, count * needed), found).expect("the lengths fit");
     assert_eq!(bits(found), bits(&expected), "{}: a batch", what());
 }
 
@@ -138,6 +148,23 @@ fn dense_layers_of_every_size() {
             for outputs in [1, 10, 16, 17, 33] {
                 let network = single(input(1, 1, inputs), dense(outputs, Activation::Relu), weights, rng.u64(..));
                 memory.check(&network, &mut rng);
+            }
+        }
+    }
+}
+
+/// The loops over those inputs that are not zero, and the tiles of many rows.
+#[test]
+fn dense_layers_of_many_zeros() {
+    let (mut memory, mut rng) = (Memory::new(), Rng::with_seed(7));
+    for weights in WEIGHTS {
+        for inputs in [64, 65, 66, 67, 79, 80, 81, 255, 256, 259, 260, 700] {
+            for outputs in [32, 33, 47, 48, 64, 65, 70] {
+                let network = single(input(1, 1, inputs), dense(outputs, Activation::Relu), weights, rng.u64(..));
+                let (rows, share) = (rng.usize(1..=17), [0.0, 0.3, 0.9][rng.usize(0..3)]);
+                let values = many_zeros(&mut rng, rows, inputs.into(), share);
+                let bytes: Vec<u8> = values.iter().map(|value| (value.abs() * 100.0) as u8).collect();
+                memory.check_inputs(&network, &values, &bytes);
             }
         }
     }

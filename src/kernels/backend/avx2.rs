@@ -1,5 +1,6 @@
 //! x86 with AVX2 and FMA, chosen at run time.
 
+use super::non_zero::FindNonZero;
 use super::{Kernel, avx512, x86};
 use crate::kernels::vector::Vector;
 #[cfg(target_arch = "x86")]
@@ -25,9 +26,30 @@ impl Token {
     }
 }
 
+impl FindNonZero for Token {
+    const IS_FAST: bool = true;
+
+    #[inline(always)]
+    unsafe fn non_zero<const ROWS: usize>(self, rows: [*const u32; ROWS]) -> u16 {
+        let mut zero = 0;
+        for half in 0..2 {
+            // SAFETY: the token proves that the processor has AVX2; the caller vouches for sixteen words.
+            unsafe {
+                let mut any = _mm256_setzero_si256();
+                for row in rows {
+                    any = _mm256_or_si256(any, _mm256_loadu_si256(row.add(8 * half).cast()));
+                }
+                let lanes = _mm256_cmpeq_epi32(any, _mm256_setzero_si256());
+                zero |= (_mm256_movemask_ps(_mm256_castsi256_ps(lanes)) as u16) << (8 * half);
+            }
+        }
+        !zero
+    }
+}
+
 #[inline(always)]
 pub(super) fn call<K: Kernel>(token: Token, kernel: K) -> K::Output {
-    #[target_feature(enable = "avx2,fma,f16c")]
+    #[target_feature(enable = "avx2,fma,f16c,popcnt")]
     fn with_features<K: Kernel>(token: Token, kernel: K) -> K::Output {
         // Twelve sums, two weights and an input: fifteen of the sixteen registers.
         kernel.run::<F32x8, 6, 2, 8, 4>(token)

@@ -1,6 +1,14 @@
 //! x86 with AVX-512, chosen at run time.
 
+#[cfg(target_arch = "x86_64")]
+mod listed;
+
+use super::non_zero::FindNonZero;
+#[cfg(target_arch = "x86_64")]
+use super::tile::{Listed, add_listed};
 use super::{Kernel, avx2, x86};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::pack::{PANEL, sealed::Load};
 use crate::kernels::vector::Vector;
 #[cfg(target_arch = "x86")]
 use core::arch::x86::*;
@@ -25,9 +33,36 @@ impl Token {
     }
 }
 
+impl FindNonZero for Token {
+    const IS_FAST: bool = true;
+
+    #[inline(always)]
+    unsafe fn non_zero<const ROWS: usize>(self, rows: [*const u32; ROWS]) -> u16 {
+        // SAFETY: the token proves that the processor has AVX-512; the caller vouches for sixteen words.
+        unsafe {
+            let mut any = _mm512_setzero_si512();
+            for row in rows {
+                any = _mm512_or_si512(any, _mm512_loadu_epi32(row.cast()));
+            }
+            _mm512_test_epi32_mask(any, any)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn write_numbers(self, bits: u16, first: u16, to: *mut u16) {
+        // SAFETY: the token proves that the processor has AVX-512; the caller vouches for room for sixteen values.
+        unsafe {
+            let lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+            let numbers = _mm512_add_epi32(lanes, _mm512_set1_epi32(first.into()));
+            let numbers = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(bits, numbers));
+            _mm256_storeu_si256(to.cast(), numbers);
+        }
+    }
+}
+
 #[inline(always)]
 pub(super) fn call<K: Kernel>(token: Token, kernel: K) -> K::Output {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt")]
     fn with_features<K: Kernel>(token: Token, kernel: K) -> K::Output {
         // Twenty-four sums, four weights and an input: twenty-nine of the thirty-two registers.
         kernel.run::<F32x16, 6, 4, 8, 8>(token)
@@ -45,6 +80,16 @@ pub(crate) struct F32x16(__m512);
 pub(super) fn mask(n: usize) -> __mmask16 {
     // The shift is at most 16 places.
     ((1u32 << n.min(16)) - 1) as __mmask16
+}
+
+/// How many bytes lie from each pointer to the next, if it is the same number everywhere.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn distance<T, const N: usize>(pointers: &[*const T; N]) -> Option<usize> {
+    let addresses = pointers.map(|pointer| pointer.addr());
+    let [first, second, ..] = *addresses.as_slice() else { return None };
+    let distance = second.checked_sub(first)?;
+    addresses.iter().zip(addresses.iter().skip(1)).all(|(a, b)| a.wrapping_add(distance) == *b).then_some(distance)
 }
 
 impl Vector for F32x16 {
@@ -86,6 +131,31 @@ impl Vector for F32x16 {
         }
         // SAFETY: a vector proves that the processor has AVX-512; lanes beyond the slice are masked and not accessed.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask(to.len()), self.0) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn add_listed<W: Load, const ROWS: usize, const COLUMNS: usize>(
+        token: Token,
+        from: &Listed<'_, W, ROWS, COLUMNS>,
+        mut tile: [[Self; COLUMNS]; ROWS],
+    ) -> [[Self; COLUMNS]; ROWS] {
+        if (ROWS, COLUMNS) == (6, 4)
+            && size_of::<W>() == size_of::<f32>()
+            && from.stride == PANEL
+            && let (Some(row), Some(column)) = (distance(&from.rows), distance(&from.columns))
+            && let Some(tile) = tile.as_flattened_mut().as_chunks_mut::<4>().0.first_chunk_mut::<6>()
+            && let (Some(inputs), Some(weights)) = (from.rows.first(), from.columns.first())
+        {
+            let operands = listed::Operands { inputs: *inputs, row, weights: weights.cast(), column };
+            // SAFETY: the token proves that the processor has AVX-512; the caller vouches for the inputs and weights, which are
+            // where the pointers and the distances say.
+            unsafe { listed::add_listed(operands, from.numbers, tile) };
+        } else {
+            // SAFETY: the caller vouches for the same.
+            tile = unsafe { add_listed(token, from, tile) };
+        }
+        tile
     }
 
     #[inline(always)]

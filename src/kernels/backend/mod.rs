@@ -12,6 +12,7 @@ pub(crate) mod folded;
 #[cfg(not(target_os = "none"))]
 pub(crate) mod int8;
 pub(crate) mod narrow;
+pub(crate) mod non_zero;
 mod scalar;
 pub(crate) mod taps;
 pub(crate) mod tile;

@@ -1,6 +1,7 @@
 //! The backend that every processor can run: plain arithmetic on arrays of four.
 
 use super::Kernel;
+use crate::kernels::backend::non_zero::FindNonZero;
 use crate::kernels::vector::Vector;
 use core::array::from_fn;
 use half::f16;
@@ -9,7 +10,9 @@ pub(super) const NAME: &str = "scalar";
 
 /// Any processor will do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Token(());
+pub(crate) struct Token(pub(super) ());
+
+impl FindNonZero for Token {}
 
 #[inline(always)]
 pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {

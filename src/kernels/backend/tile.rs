@@ -2,6 +2,7 @@
 
 #[cfg(cortex_m_fpu)]
 use super::cortex_m;
+use super::non_zero::NonZero;
 use crate::kernels::pack::{PANEL, sealed::Load};
 use crate::kernels::vector::Vector;
 use core::marker::PhantomData;
@@ -163,6 +164,20 @@ pub(crate) fn accumulate_run<V: Vector, E: Element, W: Load, const ROWS: usize, 
         return tile;
     }
     let len = operands.runs.len;
+    // Few sums take no longer than a search would.
+    if COLUMNS >= MIN_COLUMNS && (ROWS > 1 || COLUMNS >= MIN_COLUMNS_OF_ONE) && size_of::<E>() == size_of::<u32>() {
+        let mut room = NonZero::new();
+        // SAFETY: the rows fit: there are `len` inputs of four bytes behind each pointer.
+        let numbers = unsafe { room.find(token, row_pointers(operands, rows).map(<*const E>::cast), len) };
+        if let Some(numbers) = numbers.filter(|numbers| numbers.are_below(len)) {
+            // SAFETY: the rows fit, the numbers are less than `len`, and the sizes are the operands'.
+            return unsafe {
+                let rows = row_pointers(operands, rows).map(<*const E>::cast);
+                let (stride, numbers) = (operands.weights.stride, numbers.numbers());
+                V::add_listed(token, &Listed { rows, columns: column_pointers(operands), stride, numbers }, tile)
+            };
+        }
+    }
     // The commonest stride, known to the compiler, which then folds it into the addresses.
     // SAFETY: the rows fit, there is a run, and the sizes are the operands'.
     unsafe {
@@ -171,6 +186,70 @@ pub(crate) fn accumulate_run<V: Vector, E: Element, W: Load, const ROWS: usize, 
             stride => runs(token, operands, rows, 1, len, stride, tile),
         }
     }
+}
+
+/// The fewest vectors of outputs for which inputs of 0 are looked for, and the fewest for a single row.
+const MIN_COLUMNS: usize = 2;
+const MIN_COLUMNS_OF_ONE: usize = 4;
+
+/// Some inputs of the rows of a tile, and their weights.
+#[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
+pub struct Listed<'a, W, const ROWS: usize, const COLUMNS: usize> {
+    /// The first input of each row.
+    pub(crate) rows: [*const f32; ROWS],
+    /// Its weights for each vector of outputs.
+    pub(crate) columns: [*const W; COLUMNS],
+    /// From the weights of one input to those of the next.
+    pub(crate) stride: usize,
+    /// Which inputs.
+    pub(crate) numbers: &'a [u16],
+}
+
+/// [`Vector::add_listed`] for any vector and any shape of a tile.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn add_listed<V: Vector, W: Load, const ROWS: usize, const COLUMNS: usize>(
+    token: V::Token,
+    from: &Listed<'_, W, ROWS, COLUMNS>,
+    mut tile: Tile<V, ROWS, COLUMNS>,
+) -> Tile<V, ROWS, COLUMNS> {
+    let (rows, columns) = (from.rows, from.columns);
+    for number in from.numbers {
+        let k = usize::from(*number);
+        // SAFETY: the caller vouches for that input and its weights.
+        unsafe { step(token, &rows, &columns, (k, k * from.stride), (1.0, 0.0), &mut tile) };
+    }
+    tile
+}
+
+/// The first input of each row.
+///
+/// # Safety
+/// The rows must fit.
+#[inline(always)]
+unsafe fn row_pointers<V, E, W, const ROWS: usize, const COLUMNS: usize>(
+    operands: &Operands<'_, V, E, W, COLUMNS>,
+    starts: [usize; ROWS],
+) -> [*const E; ROWS] {
+    let mut rows = [operands.inputs.values.as_ptr(); ROWS];
+    for (pointer, row) in rows.iter_mut().zip(starts) {
+        // SAFETY: the row begins within the inputs, since the operands fit.
+        *pointer = unsafe { pointer.add(row) };
+    }
+    rows
+}
+
+/// The first weight of each column.
+#[inline(always)]
+fn column_pointers<V, E, W, const COLUMNS: usize>(operands: &Operands<'_, V, E, W, COLUMNS>) -> [*const W; COLUMNS] {
+    let mut columns = [operands.weights.values.as_ptr(); COLUMNS];
+    for (pointer, column) in columns.iter_mut().zip(operands.weights.columns) {
+        // SAFETY: the column begins within the weights, which was checked when the operands were made.
+        *pointer = unsafe { pointer.add(column) };
+    }
+    columns
 }
 
 /// [`accumulate_run`] for any number of runs.
@@ -213,18 +292,10 @@ unsafe fn runs<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS:
     stride: usize,
     tile: Tile<V, ROWS, COLUMNS>,
 ) -> Tile<V, ROWS, COLUMNS> {
-    let Inputs { values, scale, offset } = operands.inputs;
+    let Inputs { scale, offset, .. } = operands.inputs;
     // One pointer for each row and column, so that the loop only adds the same numbers to all of them.
-    let mut rows = [values.as_ptr(); ROWS];
-    for (pointer, row) in rows.iter_mut().zip(starts) {
-        // SAFETY: the row begins within the inputs, since the operands fit.
-        *pointer = unsafe { pointer.add(row) };
-    }
-    let mut columns = [operands.weights.values.as_ptr(); COLUMNS];
-    for (pointer, column) in columns.iter_mut().zip(operands.weights.columns) {
-        // SAFETY: the column begins within the weights, since the operands fit.
-        *pointer = unsafe { pointer.add(column) };
-    }
+    // SAFETY: the rows fit.
+    let (rows, columns) = unsafe { (row_pointers(operands, starts), column_pointers(operands)) };
     // A sum has to wait for the one before it: a small tile gets a second and more sets of sums to take turns with.
     let sets = (V::CHAINS / (ROWS * COLUMNS)).clamp(1, MAX_SETS);
     let zero = V::splat(token, 0.0);

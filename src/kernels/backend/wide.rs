@@ -1,15 +1,35 @@
 //! The portable vector backend, on the `wide` crate: SSE2, NEON or simd128, whichever the target is compiled for.
 
 use super::Kernel;
+use super::non_zero::FindNonZero;
 use crate::kernels::vector::Vector;
 use half::f16;
-use wide::{f32x4, i32x4};
+use wide::{f32x4, i32x4, u32x4};
 
 pub(super) const NAME: &str = "wide";
 
 /// `wide` uses what the target is compiled for, so any processor that runs this code at all will do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Token(());
+pub(crate) struct Token(pub(super) ());
+
+impl FindNonZero for Token {
+    const IS_FAST: bool = true;
+
+    #[inline(always)]
+    unsafe fn non_zero<const ROWS: usize>(self, rows: [*const u32; ROWS]) -> u16 {
+        let mut bits = 0;
+        for quarter in 0..4 {
+            let mut any = u32x4::ZERO;
+            for row in rows {
+                // SAFETY: the caller vouches for sixteen words.
+                any |= u32x4::new(unsafe { row.add(4 * quarter).cast::<[u32; 4]>().read_unaligned() });
+            }
+            let zero: i32x4 = bytemuck::cast(any);
+            bits |= (!zero.simd_eq(i32x4::ZERO).to_bitmask() as u16 & 15) << (4 * quarter);
+        }
+        bits
+    }
+}
 
 #[inline(always)]
 pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {

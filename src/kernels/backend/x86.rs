@@ -6,7 +6,7 @@ use core::arch::x86::{__cpuid_count, _xgetbv, CpuidResult};
 use core::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
 use core::sync::atomic::{AtomicU8, Ordering};
 
-/// AVX2, FMA and F16C.
+/// AVX2, FMA, F16C and POPCNT.
 pub(super) const AVX2: u8 = 1 << 0;
 /// AVX-512 F, BW, DQ and VL, and all of [`AVX2`].
 pub(super) const AVX512: u8 = 1 << 1;
@@ -38,7 +38,8 @@ fn detect() -> u8 {
     }
     let leaf1 = cpuid(1);
     let (fma, osxsave, avx, f16c) = (bit(leaf1.ecx, 12), bit(leaf1.ecx, 27), bit(leaf1.ecx, 28), bit(leaf1.ecx, 29));
-    if !(osxsave && avx) {
+    let popcnt = bit(leaf1.ecx, 23);
+    if !(osxsave && avx && popcnt) {
         return 0;
     }
     // SAFETY: `osxsave` says that the operating system has enabled `xgetbv`.

@@ -30,12 +30,39 @@ impl<V: Int8Vector, const COLUMNS: usize> Scaling<V, COLUMNS> {
         scaling
     }
 
-    /// Adds the biases, and writes what becomes of the sums to `out`, as many as fit.
+    /// [`store`](Self::store) for rows whose outputs begin `pitch` apart in `out`, each `width` of them.
     #[inline(always)]
-    pub(crate) fn store(&self, mut sums: [V; COLUMNS], out: Target<'_>) {
+    pub(crate) fn store_rows(&self, rows: &[[V; COLUMNS]], mut out: Target<'_>, [pitch, width]: [usize; 2]) {
+        if let (Target::Int8(out), None) = (&mut out, self.epilogue.curve) {
+            // What there is most of, in a loop of its own: among the other cases the compiler would keep sums in memory.
+            let mut out: &mut [i8] = out;
+            for sums in rows {
+                let len = width.min(out.len());
+                let (row, _) = out.split_at_mut(len);
+                V::store_steps(self.token, self.biased(sums), self.parameters, self.epilogue.argument, row);
+                let next = pitch.min(out.len());
+                out = out.split_at_mut(next).1;
+            }
+            return;
+        }
+        for (row, sums) in rows.iter().enumerate() {
+            self.store(*sums, out.part(row * pitch, width));
+        }
+    }
+
+    #[inline(always)]
+    fn biased(&self, sums: &[V; COLUMNS]) -> [V; COLUMNS] {
+        let mut sums = *sums;
         for (sums, bias) in sums.iter_mut().zip(self.bias) {
             *sums = sums.add(bias);
         }
+        sums
+    }
+
+    /// Adds the biases, and writes what becomes of the sums to `out`, as many as fit.
+    #[inline(always)]
+    pub(crate) fn store(&self, sums: [V; COLUMNS], out: Target<'_>) {
+        let sums = self.biased(&sums);
         let Epilogue { curve, argument } = self.epilogue;
         match (out, curve) {
             (Target::Int8(out), None) => V::store_steps(self.token, sums, self.parameters, argument, out),

@@ -2,6 +2,8 @@
 
 use super::scaling::steps;
 use super::tensor::Group;
+use crate::kernels::backend::int8::tile::{Run, add_run};
+use crate::kernels::backend::non_zero::FindNonZero;
 
 /// How many values [`Int8Vector::quantize_block`] takes: their bytes fill the largest register.
 pub(crate) const BLOCK: usize = 64;
@@ -12,13 +14,15 @@ pub(crate) const BLOCK: usize = 64;
 /// so a vector is itself the proof that operating on it is allowed.
 pub(crate) trait Int8Vector: Copy {
     /// Proof that the processor has this backend's instructions.
-    type Token: Copy;
+    type Token: FindNonZero;
     /// The weights of four inputs for `LANES` outputs, ready to be multiplied.
     type Weights: Copy;
     /// Four inputs for every lane, likewise.
     type Inputs: Copy;
     /// The vector for sums whose excess comes from the weights alone: see [`add_products`](Self::add_products).
     type Windows: Int8Vector<Token = Self::Token>;
+    /// The vector for inputs that [`are_non_negative`](Self::are_non_negative): its sums have no excess.
+    type NonNegative: Int8Vector<Token = Self::Token>;
     /// Number of lanes; divides 16, the width of a weight panel.
     const LANES: usize;
     /// Whether sums have an excess that depends on their weights: what they are if all inputs are 0.
@@ -60,6 +64,27 @@ pub(crate) trait Int8Vector: Copy {
     /// Adds to each lane the products of its four weights with the inputs, and the excess: what instructions for unsigned
     /// numbers add too much.
     fn add_products(self, weights: Self::Weights, inputs: Self::Inputs) -> Self;
+
+    /// Adds to each row of `sums` the products of a run.
+    ///
+    /// # Safety
+    /// The run's groups must be readable, and the lanes multiples of `LANES` less than 16.
+    #[inline(always)]
+    unsafe fn add_run<const ROWS: usize, const COLUMNS: usize>(
+        token: Self::Token,
+        run: Run<'_, ROWS, COLUMNS>,
+        sums: [[Self; COLUMNS]; ROWS],
+    ) -> [[Self; COLUMNS]; ROWS] {
+        // SAFETY: the caller vouches for the run.
+        unsafe { add_run(token, run, sums) }
+    }
+
+    /// Whether no input is less than 0, as behind a ReLU and in most images; `false` if that is of no use.
+    #[inline(always)]
+    fn are_non_negative(token: Self::Token, x: &[i8]) -> bool {
+        let _ = (token, x);
+        false
+    }
 
     /// The excess of sums over the inputs `x`, whatever the weights, in every lane.
     #[inline(always)]

@@ -12,7 +12,7 @@ use core::arch::x86_64::*;
 
 #[inline(always)]
 pub(super) fn call<K: Int8Kernel>(token: Token, kernel: K) {
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,popcnt")]
     fn with_features<K: Int8Kernel>(token: Token, kernel: K) {
         // Eight sums, two weights, inputs and their sizes, products and ones: fourteen of the sixteen registers.
         kernel.run::<I32x8, 4, 2, 2, 2, 4>(token);
@@ -83,6 +83,7 @@ impl Int8Vector for I32x8 {
     /// Their sizes, and the inputs themselves. (The sizes of the weights would take a register for each vector.)
     type Inputs = [__m256i; 2];
     type Windows = Self;
+    type NonNegative = Self;
     const LANES: usize = 8;
 
     #[inline(always)]

@@ -2,8 +2,14 @@
 //!
 //! Its dot products are of unsigned numbers times signed ones, so one side is shifted by 128 and the sums have an excess.
 
+#[cfg(target_arch = "x86_64")]
+mod run;
+
 use super::Int8Kernel;
+#[cfg(target_arch = "x86_64")]
+use super::tile::{Run, add_run};
 use crate::kernels::backend::avx512::{self, mask};
+use crate::kernels::backend::non_zero::FindNonZero;
 use crate::kernels::backend::x86;
 use crate::kernels::int8::requantize::{FRACTION, LOOKUP_STEPS, TANH};
 use crate::kernels::int8::scaling::shift;
@@ -16,28 +22,50 @@ use core::arch::x86_64::*;
 
 /// Proof that the processor has VNNI, and what the other token proves.
 #[derive(Clone, Copy)]
-pub(crate) struct Token(());
+pub(crate) struct Token(avx512::Token);
 
 impl Token {
-    pub(super) fn detect(_: avx512::Token) -> Option<Self> {
-        x86::has(x86::AVX512_VNNI).then_some(Self(()))
+    pub(super) fn detect(token: avx512::Token) -> Option<Self> {
+        x86::has(x86::AVX512_VNNI).then_some(Self(token))
+    }
+}
+
+impl FindNonZero for Token {
+    const IS_FAST: bool = true;
+
+    #[inline(always)]
+    unsafe fn non_zero<const ROWS: usize>(self, rows: [*const u32; ROWS]) -> u16 {
+        // SAFETY: the caller vouches for the same.
+        unsafe { self.0.non_zero(rows) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_numbers(self, bits: u16, first: u16, to: *mut u16) {
+        // SAFETY: the caller vouches for the same.
+        unsafe { self.0.write_numbers(bits, first, to) }
     }
 }
 
 #[inline(always)]
 pub(super) fn call<K: Int8Kernel>(token: Token, kernel: K) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,popcnt")]
     fn with_features<K: Int8Kernel>(token: Token, kernel: K) {
         // Twenty-four sums, three weights and an input: twenty-eight of the thirty-two registers.
-        kernel.run::<I32x16<true>, 8, 3, 1, 8, 8>(token);
+        kernel.run::<I32x16<WEIGHTS>, 8, 3, 1, 8, 8>(token);
     }
     // SAFETY: the token proves that the processor has the features.
     unsafe { with_features(token, kernel) }
 }
 
-/// Sixteen lanes; having one proves what a [`Token`] proves. Either the weights are shifted by 128, or the inputs are.
+/// Sixteen lanes; having one proves what a [`Token`] proves. `SHIFTED` says what is shifted by 128: the [`WEIGHTS`], the
+/// [`INPUTS`], or [`NOTHING`].
 #[derive(Clone, Copy)]
-pub(crate) struct I32x16<const SHIFTED_WEIGHTS: bool>(__m512i);
+pub(crate) struct I32x16<const SHIFTED: u8>(__m512i);
+
+/// For inputs of which none is less than 0.
+const NOTHING: u8 = 0;
+const WEIGHTS: u8 = 1;
+const INPUTS: u8 = 2;
 
 /// tanh's table, and what each next entry has more.
 static TABLES: [[i16; LOOKUP_STEPS]; 2] = tables();
@@ -119,7 +147,7 @@ unsafe fn nearest(from: *const f32, factor: f32) -> __m512i {
     }
 }
 
-impl<const SHIFTED_WEIGHTS: bool> I32x16<SHIFTED_WEIGHTS> {
+impl<const SHIFTED: u8> I32x16<SHIFTED> {
     /// [`Parameter::steps`](crate::kernels::int8::requantize::Parameter::steps) of two vectors, as sixteen-bit words, the
     /// quarters of the vectors by turns.
     #[inline(always)]
@@ -136,13 +164,14 @@ impl<const SHIFTED_WEIGHTS: bool> I32x16<SHIFTED_WEIGHTS> {
     }
 }
 
-impl<const SHIFTED_WEIGHTS: bool> Int8Vector for I32x16<SHIFTED_WEIGHTS> {
+impl<const SHIFTED: u8> Int8Vector for I32x16<SHIFTED> {
     type Token = Token;
     type Weights = __m512i;
     type Inputs = __m512i;
-    type Windows = I32x16<false>;
+    type Windows = I32x16<INPUTS>;
+    type NonNegative = I32x16<NOTHING>;
     const LANES: usize = 16;
-    const EXCESS_OF_WEIGHTS: bool = !SHIFTED_WEIGHTS;
+    const EXCESS_OF_WEIGHTS: bool = SHIFTED == INPUTS;
 
     #[inline(always)]
     fn splat(_: Token, value: i32) -> Self {
@@ -152,6 +181,10 @@ impl<const SHIFTED_WEIGHTS: bool> Int8Vector for I32x16<SHIFTED_WEIGHTS> {
 
     #[inline(always)]
     fn load(_: Token, from: &[i32]) -> Self {
+        if let Some(full) = from.first_chunk::<16>() {
+            // SAFETY: the token proves that the processor has AVX-512; the chunk has sixteen values.
+            return Self(unsafe { _mm512_loadu_epi32(full.as_ptr()) });
+        }
         // SAFETY: the token proves that the processor has AVX-512; lanes beyond the slice are masked and not accessed.
         Self(unsafe { _mm512_maskz_loadu_epi32(mask(from.len()), from.as_ptr()) })
     }
@@ -200,26 +233,58 @@ impl<const SHIFTED_WEIGHTS: bool> Int8Vector for I32x16<SHIFTED_WEIGHTS> {
     unsafe fn weights(token: Token, from: *const Group, _: usize) -> Self::Weights {
         // SAFETY: the token proves that the processor has AVX-512; the caller vouches for a group, which is a vector.
         let weights = unsafe { _mm512_loadu_si512(from.cast()) };
-        if SHIFTED_WEIGHTS { shifted(token, weights) } else { weights }
+        if SHIFTED == WEIGHTS { shifted(token, weights) } else { weights }
     }
 
     #[inline(always)]
     unsafe fn inputs(token: Token, from: *const i8) -> Self::Inputs {
         // SAFETY: the token proves that the processor has AVX-512; the caller vouches for four readable bytes.
         let inputs = unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) };
-        if SHIFTED_WEIGHTS { inputs } else { shifted(token, inputs) }
+        if SHIFTED == INPUTS { shifted(token, inputs) } else { inputs }
     }
 
     #[inline(always)]
     fn add_products(self, weights: Self::Weights, inputs: Self::Inputs) -> Self {
-        let (unsigned, signed) = if SHIFTED_WEIGHTS { (weights, inputs) } else { (inputs, weights) };
+        let (unsigned, signed) = if SHIFTED == WEIGHTS { (weights, inputs) } else { (inputs, weights) };
         // SAFETY: a vector proves that the processor has AVX-512 VNNI.
         Self(unsafe { _mm512_dpbusd_epi32(self.0, unsigned, signed) })
     }
 
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn add_run<const ROWS: usize, const COLUMNS: usize>(
+        token: Token,
+        run: Run<'_, ROWS, COLUMNS>,
+        mut sums: [[Self; COLUMNS]; ROWS],
+    ) -> [[Self; COLUMNS]; ROWS] {
+        // SAFETY: the token proves that the processor has AVX-512 BW and VNNI; the caller vouches for the run.
+        unsafe {
+            // (Of a convolution, whose runs are short, the compiler makes the better loops.)
+            let done = SHIFTED != INPUTS
+                && (run::add_to_three(&run, &mut sums)
+                    || run::add_to_two(&run, &mut sums)
+                    || run::add_to_one(&run, &mut sums));
+            if done { sums } else { add_run(token, run, sums) }
+        }
+    }
+
+    #[inline(always)]
+    fn are_non_negative(_: Token, x: &[i8]) -> bool {
+        // SAFETY: the token proves that the processor has AVX-512 BW; bytes beyond the chunk are masked and not accessed.
+        unsafe {
+            let (chunks, rest) = x.as_chunks::<64>();
+            let mask = (1u64 << rest.len()) - 1;
+            let mut bits = _mm512_maskz_loadu_epi8(mask, rest.as_ptr());
+            for chunk in chunks {
+                bits = _mm512_or_si512(bits, _mm512_loadu_epi8(chunk.as_ptr()));
+            }
+            _mm512_movepi8_mask(bits) == 0
+        }
+    }
+
     #[inline(always)]
     fn excess_of_inputs(token: Token, x: &[i8]) -> Self {
-        if !SHIFTED_WEIGHTS {
+        if SHIFTED != WEIGHTS {
             return Self::splat(token, 0);
         }
         // SAFETY: the token proves that the processor has AVX-512 VNNI; bytes beyond the chunk are masked and not accessed.

@@ -1,14 +1,11 @@
 //! Int8 for every processor: plain arithmetic on arrays of four.
 
 use super::Int8Kernel;
+use crate::kernels::backend::scalar::Token;
 use crate::kernels::int8::tensor::Group;
 use crate::kernels::int8::tensor::nearest;
 use crate::kernels::int8::vector::Int8Vector;
 use core::array::from_fn;
-
-/// Any processor will do.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Token(());
 
 #[inline(always)]
 pub(super) fn call<K: Int8Kernel>(kernel: K) {
@@ -31,6 +28,7 @@ impl Int8Vector for I32x4 {
     type Weights = [[i8; 4]; 4];
     type Inputs = [i8; 4];
     type Windows = Self;
+    type NonNegative = Self;
     const LANES: usize = 4;
 
     #[inline(always)]

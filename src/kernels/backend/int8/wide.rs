@@ -1,14 +1,11 @@
 //! Int8 with the portable vectors of the `wide` crate, as dot products of 16-bit numbers.
 
 use super::Int8Kernel;
+use crate::kernels::backend::wide::Token;
 use crate::kernels::int8::tensor::Group;
 use crate::kernels::int8::vector::Int8Vector;
 use core::array::from_fn;
 use wide::{f32x4, i16x8, i32x4, u32x4};
-
-/// `wide` uses what the target is compiled for, so any processor that runs this code at all will do.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Token(());
 
 #[inline(always)]
 pub(super) fn call<K: Int8Kernel>(kernel: K) {
@@ -35,6 +32,7 @@ impl Int8Vector for I32x4 {
     type Weights = [i16x8; 2];
     type Inputs = [i16x8; 2];
     type Windows = Self;
+    type NonNegative = Self;
     const LANES: usize = 4;
 
     #[inline(always)]
