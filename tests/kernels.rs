@@ -106,13 +106,13 @@ fn dense_of_large_sizes() {
 fn dense_of_many_zeros() {
     let mut rng = Rng::with_seed(8);
     let (inputs, outputs) = ([63, 64, 65, 100, 128, 300, 784, 1023, 1024, 1025, 1500], [10, 32, 33, 64, 70, 130]);
-    let (inputs, outputs) = if cfg!(miri) { (&inputs[2..4], &outputs[2..3]) } else { (&inputs[..], &outputs[..]) };
+    let (inputs, outputs) = if cfg!(miri) { (&inputs[2..3], &outputs[1..2]) } else { (&inputs[..], &outputs[..]) };
     for &inputs in inputs {
         for &outputs in outputs {
-            for share in [0.0, 0.2, 0.3, 0.7, 1.0] {
-                let rows = rng.usize(1..=14);
+            for share in if cfg!(miri) { &[0.3][..] } else { &[0.0, 0.2, 0.3, 0.7, 1.0] } {
+                let rows = if cfg!(miri) { 5 } else { rng.usize(1..=14) };
                 let (weights, bias) = (signed_vec(&mut rng, inputs * outputs), signed_vec(&mut rng, outputs));
-                let x = many_zeros(&mut rng, rows, inputs, share);
+                let x = many_zeros(&mut rng, rows, inputs, *share);
                 let expected = dense_rows(&x, &weights, &bias, outputs);
                 let packed = Packed::new(&weights, &bias, outputs);
                 for backend in backends() {
