@@ -1,13 +1,13 @@
 //! x86 with AVX-512, chosen at run time.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 mod listed;
 
 use super::non_zero::FindNonZero;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 use super::tile::{Listed, add_listed};
 use super::{Kernel, avx2, x86};
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 use crate::kernels::pack::{PANEL, sealed::Load};
 use crate::kernels::vector::Vector;
 #[cfg(target_arch = "x86")]
@@ -83,7 +83,7 @@ pub(super) fn mask(n: usize) -> __mmask16 {
 }
 
 /// How many bytes lie from each pointer to the next, if it is the same number everywhere.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 #[inline(always)]
 pub(super) fn distance<T, const N: usize>(pointers: &[*const T; N]) -> Option<usize> {
     let addresses = pointers.map(|pointer| pointer.addr());
@@ -133,7 +133,7 @@ impl Vector for F32x16 {
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask(to.len()), self.0) }
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
     #[inline(always)]
     unsafe fn add_listed<W: Load, const ROWS: usize, const COLUMNS: usize>(
         token: Token,

@@ -2,11 +2,11 @@
 //!
 //! Its dot products are of unsigned numbers times signed ones, so one side is shifted by 128 and the sums have an excess.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 mod run;
 
 use super::Int8Kernel;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 use super::tile::{Run, add_run};
 use crate::kernels::backend::avx512::{self, mask};
 use crate::kernels::backend::non_zero::FindNonZero;
@@ -250,7 +250,7 @@ impl<const SHIFTED: u8> Int8Vector for I32x16<SHIFTED> {
         Self(unsafe { _mm512_dpbusd_epi32(self.0, unsigned, signed) })
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
     #[inline(always)]
     unsafe fn add_run<const ROWS: usize, const COLUMNS: usize>(
         token: Token,

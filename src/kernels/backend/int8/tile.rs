@@ -270,6 +270,7 @@ pub(crate) fn excess<V: Int8Vector, const COLUMNS: usize>(
     token: V::Token,
     operands: &Operands<'_, V, COLUMNS>,
 ) -> [V; COLUMNS] {
+    static ZEROS: [i8; 4] = [0; 4];
     let mut sums = [[V::splat(token, 0); COLUMNS]];
     if V::EXCESS_OF_WEIGHTS {
         let Runs { count, groups, .. } = operands.runs;
@@ -277,7 +278,7 @@ pub(crate) fn excess<V: Int8Vector, const COLUMNS: usize>(
             // SAFETY: a group of the runs, whose inputs are four zeros.
             unsafe {
                 let mut run = operands.run([0], group, 0, Groups::All(1));
-                run.inputs = [[0i8; 4].as_ptr()];
+                run.inputs = [ZEROS.as_ptr()];
                 add_group(token, &run, 0, &mut sums);
             }
         }
