@@ -144,6 +144,7 @@ fn functions_of(operation: &str) -> Vec<String> {
     match operation {
         "int8 grouped weights" => vec!["dense_grouped".to_owned(), "conv2d_grouped".to_owned()],
         "int8 folded weights" => vec!["dense_folded".to_owned(), "conv2d_folded".to_owned()],
+        "softmax" => vec!["softmax_rows".to_owned()],
         _ => vec![operation.replace(' ', "_")],
     }
 }
