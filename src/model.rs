@@ -628,7 +628,6 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
             Values::U8(x) => self.convolution_of(step, self.scaled(x), weights, out)?,
             Values::Int8(_) | Values::Within(_) => return None,
         }
-        self.activate(step.layer.activation(), out);
         Some(())
     }
 
@@ -641,15 +640,19 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         out: &mut [f32],
     ) -> Option<()> {
         let (backend, shapes) = (self.backend, (step.input, step.output));
-        match &step.layer {
+        let activated = match &step.layer {
             Layer::Conv2d(conv) if OPS & ops::CONV2D != 0 => {
-                kernels::conv2d::conv2d(backend, x, conv, shapes, weights, floor(conv.activation), out);
+                kernels::conv2d::conv2d(backend, x, conv, shapes, weights, floor(conv.activation), &mut *out)
             }
             Layer::DepthwiseConv2d(conv) if OPS & ops::DEPTHWISE_CONV2D != 0 => {
                 let floor = floor(conv.activation);
-                kernels::depthwise_conv2d::depthwise_conv2d(backend, x, conv, shapes, weights, floor, out);
+                kernels::depthwise_conv2d::depthwise_conv2d(backend, x, conv, shapes, weights, floor, &mut *out);
+                false
             }
             _ => return None,
+        };
+        if !activated {
+            self.activate(step.layer.activation(), out);
         }
         Some(())
     }

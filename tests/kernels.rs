@@ -6,7 +6,7 @@ mod common;
 mod guard_pages;
 
 use common::network::{
-    Network, avg_pool, conv, dense, depthwise, input, leaky, many_zeros, max_pool, signed, signed_vec,
+    Network, avg_pool, conv, dense, depthwise, input, leaky, many_zeros, max_pool, signed, signed_vec, with_background,
 };
 use common::reference::{self, Bounded, from_bytes, from_values};
 use common::{assert_within, backends, bits, run};
@@ -98,6 +98,19 @@ fn dense_of_large_sizes() {
     let mut rng = Rng::with_seed(2);
     for (rows, inputs, outputs) in [(1, 784, 128), (33, 784, 10), (5, 4097, 31), (2, 1, 1000), (1, 20_000, 17)] {
         check_dense_shape(&mut rng, rows, inputs, outputs);
+    }
+}
+
+/// Panels that are narrower than a vector have a loop of their own, also in batches if there are many inputs.
+#[test]
+fn dense_of_few_outputs_and_many_inputs() {
+    let mut rng = Rng::with_seed(9);
+    for outputs in (1..=16).chain([26, 42]) {
+        for inputs in [511, 512, 513, 519, 520, 527, 1000] {
+            for rows in [1, 2, 3, 4, 5, 8, 97] {
+                check_dense_shape(&mut rng, rows, inputs, outputs);
+            }
+        }
     }
 }
 
@@ -392,6 +405,32 @@ fn conv2d_of_the_commonest_windows() {
                     check_conv(&mut rng, [9, 13, channels], conv);
                 }
             }
+        }
+    }
+}
+
+/// Outputs that see nothing but zeros are the same everywhere, and not computed.
+#[test]
+fn conv2d_of_images_with_background() {
+    let mut rng = Rng::with_seed(21);
+    let activations =
+        [Activation::None, Activation::Relu, Activation::Tanh, Activation::Sigmoid, Activation::Relu6, leaky(0.2)];
+    let sides = [15, 16, 17, 28, 31, 32, 33, 48, 63, 64, 65];
+    for (height, width) in sides.iter().flat_map(|height| sides.map(|width| (*height, width))) {
+        for step in [1, 2, 3] {
+            let mut conv = conv(rng.u16(1..=35), 3, activations[rng.usize(0..activations.len())]);
+            conv.kernel = if rng.bool() { [3, 3] } else { [rng.u8(1..=5), rng.u8(1..=16)] };
+            (conv.pool, conv.stride) = if rng.bool() { ([step; 2], [1; 2]) } else { ([rng.u8(1..=2), 1], [1, step]) };
+            if rng.u8(0..4) == 0 {
+                [conv.padding.top, conv.padding.left] = [rng.i8(-2..=1), rng.i8(-2..=1)];
+            }
+            if reference::output_dims(&Layer::Conv2d(conv), [height.into(), width.into(), 1]).is_none() {
+                continue;
+            }
+            let network = Network::random(input(height, width, 1), &[Layer::Conv2d(conv)], rng.u64(..));
+            let values = with_background(&mut rng, height.into(), width.into());
+            let bytes: Vec<u8> = values.iter().map(|value| (value.abs() * 100.0) as u8).collect();
+            check_network(&network, &values, &bytes);
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use super::backend::{Backend, Kernel};
 use super::vector::{SHIFT, Vector};
+#[cfg(not(target_os = "none"))]
+use crate::layer::Activation;
 
 /// Replaces each value by its exponential, with an error of at most 2 units in the last place.
 #[inline(never)]
@@ -71,9 +73,32 @@ impl<F: Function> Kernel for Map<'_, F> {
             self.1.apply(token, V::load(token, chunk)).store(chunk);
         }
         let rest = chunks.into_remainder();
-        if V::LANES > 1 {
+        if V::LANES > 1 && !rest.is_empty() {
             self.1.apply(token, V::load(token, rest)).store(rest);
         }
+    }
+}
+
+/// Applies to each row what an activation is besides a bound from below.
+#[cfg(not(target_os = "none"))]
+#[inline(always)]
+pub(super) fn activate<'a, V: Vector>(
+    token: V::Token,
+    activation: Activation,
+    rows: impl Iterator<Item = &'a mut [f32]>,
+) {
+    #[inline(always)]
+    fn map<'a, V: Vector>(token: V::Token, function: impl Function + Copy, rows: impl Iterator<Item = &'a mut [f32]>) {
+        for row in rows {
+            Map(row, function).run::<V, 1, 1, 1, 1>(token);
+        }
+    }
+    match activation {
+        Activation::None | Activation::Relu => {}
+        Activation::Tanh => map::<V>(token, Tanh, rows),
+        Activation::Sigmoid => map::<V>(token, Sigmoid, rows),
+        Activation::Relu6 => map::<V>(token, AtMost(6.0), rows),
+        Activation::LeakyRelu(slope) => map::<V>(token, Leaky(slope.value()), rows),
     }
 }
 
@@ -285,6 +310,7 @@ impl Function for Exp {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Tanh;
 
 impl Function for Tanh {
@@ -309,6 +335,7 @@ impl Function for Tanh {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Sigmoid;
 
 impl Function for Sigmoid {
@@ -322,6 +349,7 @@ impl Function for Sigmoid {
     }
 }
 
+#[derive(Clone, Copy)]
 struct AtMost(f32);
 
 impl Function for AtMost {
@@ -331,6 +359,7 @@ impl Function for AtMost {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Leaky(f32);
 
 impl Function for Leaky {

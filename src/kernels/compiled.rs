@@ -33,13 +33,13 @@ macro_rules! compiled {
             }
 
             #[inline(never)]
-            pub(super) fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, $weight>) {
-                backend.dispatch(kernel);
+            pub(super) fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, $weight>) -> bool {
+                backend.dispatch(kernel)
             }
 
             #[inline(never)]
-            pub(super) fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, $weight>) {
-                backend.dispatch(kernel);
+            pub(super) fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, $weight>) -> bool {
+                backend.dispatch(kernel)
             }
 
             #[inline(never)]
@@ -64,12 +64,12 @@ macro_rules! compiled {
                 $module::dense_batch(backend, sums);
             }
 
-            fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, Self>) {
-                $module::conv2d(backend, kernel);
+            fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, Self>) -> bool {
+                $module::conv2d(backend, kernel)
             }
 
-            fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, Self>) {
-                $module::conv2d_bytes(backend, kernel);
+            fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, Self>) -> bool {
+                $module::conv2d_bytes(backend, kernel)
             }
 
             fn depthwise_conv2d(backend: Backend, kernel: DepthwiseKernel<'_, f32, Self>) {
@@ -104,14 +104,14 @@ compiled! { f16_weights, f16, }
 /// Inputs of a convolution.
 pub(crate) trait Input: Lanes {
     /// Runs a convolution over inputs of this type.
-    fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>);
+    fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>) -> bool;
     /// Runs a depthwise convolution over inputs of this type.
     fn depthwise_conv2d<W: Weight>(backend: Backend, kernel: DepthwiseKernel<'_, Self, W>);
 }
 
 impl Input for f32 {
-    fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>) {
-        W::conv2d(backend, kernel);
+    fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>) -> bool {
+        W::conv2d(backend, kernel)
     }
 
     fn depthwise_conv2d<W: Weight>(backend: Backend, kernel: DepthwiseKernel<'_, Self, W>) {
@@ -120,7 +120,7 @@ impl Input for f32 {
 }
 
 impl Input for u8 {
-    fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>) {
+    fn conv2d<W: Weight>(backend: Backend, kernel: ConvKernel<'_, Self, W>) -> bool {
         // A byte is part of many windows: it is converted once, if there is room. On a microcontroller's stack there is none.
         #[cfg(not(target_os = "none"))]
         let mut buffer = [0.0; 4096];
@@ -129,7 +129,7 @@ impl Input for u8 {
             Ok(kernel) => return W::conv2d(backend, kernel),
             Err(kernel) => kernel,
         };
-        W::conv2d_bytes(backend, kernel);
+        W::conv2d_bytes(backend, kernel)
     }
 
     fn depthwise_conv2d<W: Weight>(backend: Backend, kernel: DepthwiseKernel<'_, Self, W>) {

@@ -4,19 +4,24 @@
 //! convolution is the dense layer's inner loop with several runs. A tile's rows are windows: neighbouring ones, or those
 //! that are pooled together.
 
+#[cfg(not(target_os = "none"))]
+mod foreground;
+
+use super::backend::non_zero::FindNonZero;
 use super::backend::tile::{Element, Inputs, Operands, Runs, Weights, accumulate_run, accumulate_windows};
 use super::backend::{Backend, Kernel};
 use super::compiled::Input;
 use super::pack::{Columns, Panels, Weight};
 use super::vector::Vector;
-use super::windows::{Band, Corner, Geometry, Walk};
-use crate::layer::{Conv2d, Shape};
+use super::windows::{Band, Corner, Geometry, Place, Walk};
+use crate::layer::{Activation, Conv2d, Shape};
+use core::ops::Range;
 
 /// `out = max(floor, pool(x ⋆ W + b))`, where `pool` is the largest sum of each `conv.pool` window.
 ///
 /// `x` is `[H, W, C]` of shape `input`, `out` is `[H, W, filters]` of shape `output`. The activation follows the pooling,
 /// which is the same as the other way round for every activation that never falls, and fewer evaluations. Does nothing
-/// where lengths do not fit the shapes.
+/// where lengths do not fit the shapes. Says whether it has applied the rest of the activation as well.
 pub(crate) fn conv2d<E: Input, W: Weight>(
     backend: Backend,
     x: Inputs<'_, E>,
@@ -25,13 +30,15 @@ pub(crate) fn conv2d<E: Input, W: Weight>(
     weights: Panels<'_, W>,
     floor: f32,
     out: &mut [f32],
-) {
+) -> bool {
     let geometry = Geometry::new(conv, input, output);
-    if x.values.len() == geometry.elements() && weights.inputs() == geometry.window() {
-        let kernel = ConvKernel { x, geometry, weights, floor, out };
-        if let Some(kernel) = W::conv2d_without_vectors(kernel) {
-            E::conv2d(backend, kernel);
-        }
+    if x.values.len() != geometry.elements() || weights.inputs() != geometry.window() {
+        return false;
+    }
+    let kernel = ConvKernel { x, geometry, weights, floor, activation: conv.activation, out };
+    match W::conv2d_without_vectors(kernel) {
+        Some(kernel) => E::conv2d(backend, kernel),
+        None => false,
     }
 }
 
@@ -45,6 +52,9 @@ pub struct ConvKernel<'a, E, W> {
     pub(super) geometry: Geometry,
     pub(super) weights: Panels<'a, W>,
     pub(super) floor: f32,
+    /// What follows, which the kernel may apply itself.
+    #[cfg_attr(target_os = "none", expect(dead_code, reason = "only hosts' kernels do"))]
+    pub(super) activation: Activation,
     pub(super) out: &'a mut [f32],
 }
 
@@ -55,21 +65,25 @@ impl<'a, W> ConvKernel<'a, u8, W> {
     pub(super) fn converted(self, buffer: &'a mut [f32]) -> Result<ConvKernel<'a, f32, W>, Self> {
         let Some(values) = buffer.get_mut(..self.x.values.len()) else { return Err(self) };
         self.x.convert(values);
-        let Self { geometry, weights, floor, out, .. } = self;
-        Ok(ConvKernel { x: Inputs::plain(values), geometry, weights, floor, out })
+        let Self { geometry, weights, floor, activation, out, .. } = self;
+        Ok(ConvKernel { x: Inputs::plain(values), geometry, weights, floor, activation, out })
     }
 }
 
 impl<E: Element, W: Weight> Kernel for ConvKernel<'_, E, W> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
     fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize, const WINDOWS: usize>(
         self,
         token: V::Token,
-    ) {
-        let Self { x, geometry, weights, floor, out } = self;
+    ) -> bool {
+        let Self { x, geometry, weights, floor, out, .. } = self;
         let sums = Sums { x, geometry, token, floor, filters: weights.outputs() };
+        #[cfg(not(target_os = "none"))]
+        if sums.without_background::<V, W, WINDOWS, COLUMNS>(weights, self.activation, out) {
+            return true;
+        }
         let mut first = 0;
         if COLUMNS > 1 {
             while let Some(columns) = weights.columns::<2>(V::LANES, first, weights.outputs()) {
@@ -81,6 +95,7 @@ impl<E: Element, W: Weight> Kernel for ConvKernel<'_, E, W> {
             sums.map::<V, W, WINDOWS, 1>(&columns, out);
             first += V::LANES;
         }
+        false
     }
 }
 
@@ -92,7 +107,7 @@ struct Sums<'a, E, T> {
     filters: usize,
 }
 
-impl<E: Element, T: Copy> Sums<'_, E, T> {
+impl<E: Element, T: FindNonZero> Sums<'_, E, T> {
     /// Some columns of the whole output, in bands of rows whose windows reach equally far beyond the input above and below.
     #[inline(always)]
     fn map<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
@@ -130,14 +145,26 @@ impl<E: Element, T: Copy> Sums<'_, E, T> {
         out: &mut [f32],
     ) {
         let pooled = if POOLED == ANY { self.geometry.pooled() as usize } else { POOLED };
+        let walk = Walk::<WINDOWS>::new(&self.geometry, band, pooled, self.filters);
+        self.tiles::<V, W, WINDOWS, COLUMNS>(columns, band.window_rows.clone(), pooled, walk, out);
+    }
+
+    /// Some tiles. The windows' rows `window_rows` lie within the input, and `pooled` windows are pooled to an output.
+    #[inline(always)]
+    fn tiles<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
+        &self,
+        columns: &Columns<'_, W, COLUMNS>,
+        window_rows: Range<i32>,
+        pooled: usize,
+        places: impl Iterator<Item = Place<WINDOWS>>,
+        out: &mut [f32],
+    ) {
         let ([_, kw], channels) = (self.geometry.kernel(), self.geometry.channels());
         let len = kw as usize * channels;
-        let first = band.window_rows.start as usize * len;
-        let operands = self.operands::<V, W, COLUMNS>(columns, first, band.window_rows.len(), len);
-        let Some(operands) = operands else { return };
+        let first = window_rows.start as usize * len;
+        let Some(operands) = self.operands::<V, W, COLUMNS>(columns, first, window_rows.len(), len) else { return };
         let bias = [self.bias(columns); WINDOWS];
-        let mut walk = Walk::<WINDOWS>::new(&self.geometry, band, pooled, self.filters);
-        while let Some(place) = walk.next() {
+        for place in places {
             let tile = accumulate_windows(self.token, &operands, place.starts, bias);
             for index in 0..WINDOWS {
                 let windows = tile.get(index * pooled..(index + 1) * pooled).unwrap_or_default();

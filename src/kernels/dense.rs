@@ -145,7 +145,12 @@ impl<W: Weight> Kernel for RowKernel<'_, W> {
         let outputs = self.0.weights.outputs();
         let full = outputs / PANEL * PANEL;
         self.0.columns::<V, 1, SINGLE>(token, 0..full);
-        self.0.begin_narrow_panel::<V>(token, full);
+        let added = self.0.begin_narrow_panel::<V, 1>(token, full);
+        if added > 0 {
+            let Part { x, first, len, .. } = self.0.part;
+            let x = x.get(added..).unwrap_or_default();
+            self.0.part = Part { x, first: first + added, len: len - added, begin: false, ..self.0.part };
+        }
         self.0.columns::<V, 1, SINGLE>(token, full..outputs);
     }
 }
@@ -167,18 +172,29 @@ impl<W: Weight> Kernel for RowsKernel<'_, W> {
             let row = index * ROWS_AT_A_TIME;
             let x = whole.x.get(row * whole.row_stride..).unwrap_or_default();
             let rows = ROWS_AT_A_TIME.min(rows - row);
-            for first in (0..whole.len).step_by(block) {
-                let len = block.min(whole.len - first);
-                let last = first + len == whole.len;
-                let part = Part {
-                    x: x.get(first..).unwrap_or_default(),
-                    row_stride: whole.row_stride,
-                    first: whole.first + first,
-                    len,
-                    begin: whole.begin && first == 0,
-                    floor: if last { whole.floor } else { f32::NEG_INFINITY },
-                };
-                Sums { part, weights, rows, out: &mut *out }.columns::<V, ROWS, COLUMNS>(token, 0..weights.outputs());
+            // The outputs that are computed from the first input on, and those of a narrow panel, of which a part has been.
+            let (mut full, mut begun) = (weights.outputs(), 0);
+            if V::PERMUTES && whole.len >= MIN_NARROW_INPUTS {
+                let panels = weights.outputs() / PANEL * PANEL;
+                let part = Part { x, ..whole };
+                begun =
+                    Sums { part, weights, rows, out: &mut *out }.begin_narrow_panel::<V, NARROW_ROWS>(token, panels);
+                full = if begun > 0 { panels } else { full };
+            }
+            for (outputs, begun) in [(0..full, 0), (full..weights.outputs(), begun)] {
+                for first in (begun..whole.len).step_by(block) {
+                    let len = block.min(whole.len - first);
+                    let last = first + len == whole.len;
+                    let part = Part {
+                        x: x.get(first..).unwrap_or_default(),
+                        row_stride: whole.row_stride,
+                        first: whole.first + first,
+                        len,
+                        begin: whole.begin && first == 0,
+                        floor: if last { whole.floor } else { f32::NEG_INFINITY },
+                    };
+                    Sums { part, weights, rows, out: &mut *out }.columns::<V, ROWS, COLUMNS>(token, outputs.clone());
+                }
             }
         }
     }
@@ -190,36 +206,56 @@ const ROWS_AT_A_TIME: usize = 96;
 /// The weights of such a part, for a tile's columns: they stay in the second-level cache while row after row passes by.
 const WEIGHTS_AT_A_TIME: usize = 32_768;
 
+/// Rows of a narrow panel at a time.
+const NARROW_ROWS: usize = 4;
+/// The fewest inputs of a batch for which a narrow panel is worth a loop of its own.
+const MIN_NARROW_INPUTS: usize = 512;
+
 impl<W: Weight> Sums<'_, W> {
-    /// Computes a part of a single row's sums for the panel that begins with output `full`, if it is narrow enough to be
-    /// worth it, and makes this the remaining part.
+    /// Computes a part of the sums of the panel that begins with output `full`, `ROWS` rows at a time: of how many inputs. None
+    /// if it is not narrow enough to be worth it; at least one input is left over.
     #[inline(always)]
-    fn begin_narrow_panel<V: Vector>(&mut self, token: V::Token, full: usize) {
-        let Part { x, first, len, begin, .. } = self.part;
-        let width = self.weights.outputs() - full;
-        let Some(panel) = self.weights.columns::<1>(PANEL, full, self.weights.outputs()) else { return };
+    fn begin_narrow_panel<V: Vector, const ROWS: usize>(&mut self, token: V::Token, full: usize) -> usize {
+        let (mut row, mut added) = (0, 0);
+        while row < self.rows {
+            added = self.narrow::<V, ROWS>(token, full, row);
+            if added == 0 {
+                return 0;
+            }
+            row += ROWS;
+        }
+        added
+    }
+
+    /// Computes a part of the sums of rows `row..row + ROWS` of that panel, or of as many as there are: of how many inputs,
+    /// which depends on nothing but sizes.
+    #[inline(always)]
+    fn narrow<V: Vector, const ROWS: usize>(&mut self, token: V::Token, full: usize, row: usize) -> usize {
+        let Part { x, row_stride, first, len, begin, .. } = self.part;
+        let outputs = self.weights.outputs();
+        let width = outputs - full;
+        let Some(panel) = self.weights.columns::<1>(PANEL, full, outputs) else { return 0 };
         let [start] = panel.starts;
-        // At least one input is left over, with which the sums are completed.
-        let (Some(x), Some(weights)) = (x.get(..len.saturating_sub(1)), panel.weights.get(start + first * width..))
-        else {
-            return;
-        };
-        let mut sums = [0.0; PANEL];
-        let added = accumulate_narrow::<V, W>(token, x, weights, width, &mut sums);
+        let Some(weights) = panel.weights.get(start + first * width..) else { return 0 };
+        let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+        for (r, values) in rows.iter_mut().enumerate() {
+            // One input at least is left over, with which the sums are completed. Rows that are too many repeat the last.
+            let x = x.get((row + r).min(self.rows - 1) * row_stride..).and_then(|x| x.get(..len.saturating_sub(1)));
+            *values = x.unwrap_or_default();
+        }
+        let mut sums = [[0.0; PANEL]; ROWS];
+        let added = accumulate_narrow::<V, W, ROWS>(token, rows, weights, width, &mut sums);
         if added == 0 {
-            return;
+            return 0;
         }
-        for (index, (out, sum)) in self.out.iter_mut().skip(full).zip(sums).enumerate() {
-            let from = if begin { panel.bias.get(index).copied().unwrap_or_default() } else { *out };
-            *out = from + sum;
+        for (r, sums) in sums.iter().enumerate().take(self.rows - row) {
+            let out = self.out.get_mut((row + r) * outputs + full..).unwrap_or_default();
+            for (index, (out, sum)) in out.iter_mut().take(width).zip(sums).enumerate() {
+                let from = if begin { panel.bias.get(index).copied().unwrap_or_default() } else { *out };
+                *out = from + sum;
+            }
         }
-        self.part = Part {
-            x: self.part.x.get(added..).unwrap_or_default(),
-            first: first + added,
-            len: len - added,
-            begin: false,
-            ..self.part
-        };
+        added
     }
 
     /// Some columns, as many vectors of them at a time as there are left, up to `COLUMNS`.

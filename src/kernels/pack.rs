@@ -55,10 +55,10 @@ pub(crate) mod sealed {
         fn dense(backend: Backend, sums: Sums<'_, Self>);
         /// A dense layer of any number of rows.
         fn dense_batch(backend: Backend, sums: Sums<'_, Self>);
-        /// A convolution.
-        fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, Self>);
-        /// A convolution over bytes.
-        fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, Self>);
+        /// A convolution, and whether the activation has been applied as well.
+        fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, Self>) -> bool;
+        /// A convolution over bytes, likewise.
+        fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, Self>) -> bool;
         /// A depthwise convolution.
         fn depthwise_conv2d(backend: Backend, kernel: DepthwiseKernel<'_, f32, Self>);
         /// A depthwise convolution over bytes.

@@ -261,31 +261,6 @@ impl<const WINDOWS: usize> Walk<WINDOWS> {
         }
     }
 
-    /// The next tile.
-    #[inline(always)]
-    pub(super) fn next(&mut self) -> Option<Place<WINDOWS>> {
-        if self.remaining == 0 || self.group == 0 {
-            return None;
-        }
-        let mut place = Place {
-            starts: self.offsets,
-            positions: [self.position; WINDOWS],
-            outputs: self.group.min(self.remaining),
-        };
-        let first = self.start;
-        if self.column + self.group <= self.outputs_per_row {
-            self.place_in_row(&mut place);
-        } else {
-            self.place_across_rows(&mut place);
-        }
-        // Windows beyond the last whole output of a tile repeat its first.
-        for start in place.starts.get_mut(self.group * self.pooled..).unwrap_or_default() {
-            *start = first;
-        }
-        self.remaining -= place.outputs;
-        Some(place)
-    }
-
     #[inline(always)]
     fn place_in_row(&mut self, place: &mut Place<WINDOWS>) {
         for start in &mut place.starts {
@@ -325,5 +300,34 @@ impl<const WINDOWS: usize> Walk<WINDOWS> {
             self.position += self.gap;
             self.column = 0;
         }
+    }
+}
+
+impl<const WINDOWS: usize> Iterator for Walk<WINDOWS> {
+    type Item = Place<WINDOWS>;
+
+    /// The next tile.
+    #[inline(always)]
+    fn next(&mut self) -> Option<Place<WINDOWS>> {
+        if self.remaining == 0 || self.group == 0 {
+            return None;
+        }
+        let mut place = Place {
+            starts: self.offsets,
+            positions: [self.position; WINDOWS],
+            outputs: self.group.min(self.remaining),
+        };
+        let first = self.start;
+        if self.column + self.group <= self.outputs_per_row {
+            self.place_in_row(&mut place);
+        } else {
+            self.place_across_rows(&mut place);
+        }
+        // Windows beyond the last whole output of a tile repeat its first.
+        for start in place.starts.get_mut(self.group * self.pooled..).unwrap_or_default() {
+            *start = first;
+        }
+        self.remaining -= place.outputs;
+        Some(place)
     }
 }

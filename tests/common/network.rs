@@ -98,6 +98,17 @@ pub(crate) fn many_zeros(rng: &mut Rng, rows: usize, inputs: usize, not_zero: f3
     (0..rows * inputs).map(|at| draw(at % inputs)).collect()
 }
 
+/// An image that is 0 outside of a rectangle, which may be empty, and here and there within it.
+pub(crate) fn with_background(rng: &mut Rng, height: usize, width: usize) -> Vec<f32> {
+    let mut range = |len: usize| {
+        let first = rng.usize(0..=len);
+        first..rng.usize(first..=len)
+    };
+    let (rows, columns) = (range(height), range(width));
+    let inside = |at: usize| rows.contains(&(at / width)) && columns.contains(&(at % width));
+    (0..height * width).map(|at| if inside(at) && rng.u8(0..8) > 0 { signed(rng) } else { 0.0 }).collect()
+}
+
 /// Values of which about `share` in four are NaN, infinite, denormal or zero.
 pub(crate) fn special_values(rng: &mut Rng, len: usize, share: u8) -> Vec<f32> {
     const SPECIAL: [f32; 8] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, 1e-40, -1e-45, f32::MIN_POSITIVE];

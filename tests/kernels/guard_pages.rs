@@ -7,6 +7,7 @@
 use crate::common::guarded::{Guarded, Place};
 use crate::common::network::{
     Network, avg_pool, conv, dense, depthwise, every_layer, input, leaky, many_zeros, max_pool, quantized, signed_vec,
+    with_background,
 };
 use crate::common::{backends, bits, network, reference, run};
 use fastrand::Rng;
@@ -153,6 +154,23 @@ fn dense_layers_of_every_size() {
     }
 }
 
+/// The loops for panels that are narrower than a vector.
+#[test]
+fn dense_layers_of_few_outputs_and_many_inputs() {
+    let (mut memory, mut rng) = (Memory::new(), Rng::with_seed(9));
+    for weights in WEIGHTS {
+        for inputs in 511..=529 {
+            for outputs in [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 26] {
+                let network = single(input(1, 1, inputs), dense(outputs, Activation::Relu), weights, rng.u64(..));
+                let rows = rng.usize(1..=9);
+                let values = signed_vec(&mut rng, rows * usize::from(inputs));
+                let bytes: Vec<u8> = values.iter().map(|value| (value.abs() * 100.0) as u8).collect();
+                memory.check_inputs(&network, &values, &bytes);
+            }
+        }
+    }
+}
+
 /// The loops over those inputs that are not zero, and the tiles of many rows.
 #[test]
 fn dense_layers_of_many_zeros() {
@@ -163,6 +181,24 @@ fn dense_layers_of_many_zeros() {
                 let network = single(input(1, 1, inputs), dense(outputs, Activation::Relu), weights, rng.u64(..));
                 let (rows, share) = (rng.usize(1..=17), [0.0, 0.3, 0.9][rng.usize(0..3)]);
                 let values = many_zeros(&mut rng, rows, inputs.into(), share);
+                let bytes: Vec<u8> = values.iter().map(|value| (value.abs() * 100.0) as u8).collect();
+                memory.check_inputs(&network, &values, &bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn convolutions_of_images_with_background() {
+    let (mut memory, mut rng) = (Memory::new(), Rng::with_seed(8));
+    for weights in WEIGHTS {
+        for width in (16..=33).chain([63, 64, 65]) {
+            for pool in [1, 2] {
+                let mut drawn = conv(rng.u16(1..=35), 3, Activation::Tanh);
+                drawn.pool = [pool; 2];
+                let height = rng.u16(16..=20);
+                let network = single(input(height, width, 1), Layer::Conv2d(drawn), weights, rng.u64(..));
+                let values = with_background(&mut rng, height.into(), width.into());
                 let bytes: Vec<u8> = values.iter().map(|value| (value.abs() * 100.0) as u8).collect();
                 memory.check_inputs(&network, &values, &bytes);
             }

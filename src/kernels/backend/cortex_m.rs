@@ -265,7 +265,7 @@ pub(crate) fn run_dense<E: Element>(x: &Inputs<'_, E>, weights: &Panels<'_, f32>
 
 /// A convolution.
 pub(crate) fn run_conv2d<E: Element>(kernel: ConvKernel<'_, E, f32>) {
-    let ConvKernel { x, geometry, weights, floor, out } = kernel;
+    let ConvKernel { x, geometry, weights, floor, out, .. } = kernel;
     if x.values.len() == geometry.elements() && weights.inputs() == geometry.window() {
         conv2d(Source::new(&x), &geometry, &weights, floor, out);
     }

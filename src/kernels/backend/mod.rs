@@ -6,6 +6,8 @@
 mod avx2;
 #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
 mod avx512;
+#[cfg(not(target_os = "none"))]
+pub(crate) mod bits;
 #[cfg(cortex_m_fpu)]
 pub(crate) mod cortex_m;
 pub(crate) mod folded;

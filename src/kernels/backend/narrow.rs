@@ -17,17 +17,17 @@ type Sums = [f32; MAX_VECTORS * MAX_LANES + PANEL];
 
 static LANE_NUMBERS: [f32; MAX_LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
 
-/// Adds to `sums` the products of the first inputs of `x` with their weights, and says how many inputs that were: none if
-/// the width does not suit the backend.
+/// Adds to the `sums` of each row the products of its first inputs with their weights, and says how many inputs that were:
+/// none if the width does not suit the backend. The rows of `x` must be equally long.
 ///
 /// `weights` are those of a panel of `width` outputs, from the first input on.
 #[inline(always)]
-pub(crate) fn accumulate_narrow<V: Vector, W: Load>(
+pub(crate) fn accumulate_narrow<V: Vector, W: Load, const ROWS: usize>(
     token: V::Token,
-    x: &[f32],
+    x: [&[f32]; ROWS],
     weights: &[W],
     width: usize,
-    sums: &mut [f32; PANEL],
+    sums: &mut [[f32; PANEL]; ROWS],
 ) -> usize {
     if !V::PERMUTES || width == 0 || width > PANEL {
         return 0;
@@ -35,10 +35,13 @@ pub(crate) fn accumulate_narrow<V: Vector, W: Load>(
     // The greatest common divisor of a width and a power of two.
     let common = 1 << width.trailing_zeros().min(V::LANES.trailing_zeros());
     let pattern = Pattern { width, inputs: V::LANES / common };
-    match width / common {
-        1 => pattern.stream::<V, W, 1, 8>(token, x, weights, sums),
-        3 => pattern.stream::<V, W, 3, 2>(token, x, weights, sums),
-        5 => pattern.stream::<V, W, 5, 1>(token, x, weights, sums),
+    // Few rows take turns with several sets of sums, since a sum has to wait for the one before it.
+    match (width / common, ROWS) {
+        (1, 1) => pattern.stream::<V, W, ROWS, 1, 8>(token, x, weights, sums),
+        (3, 1) => pattern.stream::<V, W, ROWS, 3, 2>(token, x, weights, sums),
+        (1, _) => pattern.stream::<V, W, ROWS, 1, 2>(token, x, weights, sums),
+        (3, _) => pattern.stream::<V, W, ROWS, 3, 1>(token, x, weights, sums),
+        (5, _) => pattern.stream::<V, W, ROWS, 5, 1>(token, x, weights, sums),
         _ => 0,
     }
 }
@@ -52,51 +55,62 @@ struct Pattern {
 }
 
 impl Pattern {
-    /// [`accumulate_narrow`] for a pattern of `VECTORS` vectors, with `SETS` sets of sums that take turns, since a sum has
-    /// to wait for the one before it.
+    /// [`accumulate_narrow`] for a pattern of `VECTORS` vectors, with `SETS` sets of sums that take turns.
     #[inline(always)]
-    fn stream<V: Vector, W: Load, const VECTORS: usize, const SETS: usize>(
+    fn stream<V: Vector, W: Load, const ROWS: usize, const VECTORS: usize, const SETS: usize>(
         &self,
         token: V::Token,
-        x: &[f32],
+        x: [&[f32]; ROWS],
         weights: &[W],
-        sums: &mut [f32; PANEL],
+        sums: &mut [[f32; PANEL]; ROWS],
     ) -> usize {
         // A step reads as many inputs, and a vector of them from the last set's first on.
         let (inputs, len) = (SETS * self.inputs, VECTORS * V::LANES);
         let read = (SETS - 1) * self.inputs + V::LANES;
-        let enough_inputs = (x.len() + inputs).checked_sub(read).and_then(|n| n.checked_div(inputs)).unwrap_or(0);
-        let steps = enough_inputs.min(weights.len() / (SETS * len));
+        let mut steps = weights.len() / (SETS * len);
+        for x in x {
+            let enough_inputs = (x.len() + inputs).checked_sub(read).and_then(|n| n.checked_div(inputs)).unwrap_or(0);
+            steps = if enough_inputs < steps { enough_inputs } else { steps };
+        }
         let lanes = self.lanes::<V, VECTORS>(token);
         let zero = V::splat(token, 0.0);
-        let mut tiles = [[zero; VECTORS]; SETS];
+        let mut tiles = [[[zero; ROWS]; VECTORS]; SETS];
         for step in 0..steps {
             for (set, tile) in tiles.iter_mut().enumerate() {
                 let period = step * SETS + set;
-                // SAFETY: `steps` is so small that `(steps - 1) * inputs + read` inputs and `steps * SETS * len` weights
-                // are there.
+                // SAFETY: `steps` is so small that each row has `(steps - 1) * inputs + read` inputs, and that there are
+                // `steps * SETS * len` weights.
                 unsafe {
-                    let x = V::load_from(token, x.as_ptr().add(period * self.inputs));
+                    let mut vectors = [zero; ROWS];
+                    for (vector, x) in vectors.iter_mut().zip(x) {
+                        *vector = V::load_from(token, x.as_ptr().add(period * self.inputs));
+                    }
                     let weights = weights.as_ptr().add(period * len);
-                    for (v, (sum, lanes)) in tile.iter_mut().zip(lanes).enumerate() {
-                        let weights = W::load(token, weights.add(v * V::LANES));
-                        *sum = x.permute(lanes).mul_add(weights, *sum);
+                    for (v, (sums, lanes)) in tile.iter_mut().zip(lanes).enumerate() {
+                        let weights: V = W::load(token, weights.add(v * V::LANES));
+                        for (sum, x) in sums.iter_mut().zip(vectors) {
+                            *sum = x.permute(lanes).mul_add(weights, *sum);
+                        }
                     }
                 }
             }
         }
-        let mut buffer: Sums = [0.0; MAX_VECTORS * MAX_LANES + PANEL];
+        let mut buffers: [Sums; ROWS] = [[0.0; MAX_VECTORS * MAX_LANES + PANEL]; ROWS];
         for tile in tiles {
-            for (v, sum) in tile.iter().enumerate() {
-                let to = buffer.get_mut(v * V::LANES..(v + 1) * V::LANES).unwrap_or_default();
-                V::load(token, to).add(*sum).store(to);
+            for (v, row_sums) in tile.into_iter().enumerate() {
+                for (sum, buffer) in row_sums.into_iter().zip(&mut buffers) {
+                    let to = buffer.get_mut(v * V::LANES..(v + 1) * V::LANES).unwrap_or_default();
+                    V::load(token, to).add(sum).store(to);
+                }
             }
         }
-        // The sums of each of the pattern's inputs follow each other.
-        for input in 0..self.inputs {
-            let first = input * self.width;
-            let more = buffer.get(first..first + PANEL).unwrap_or_default();
-            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += *more);
+        for (sums, buffer) in sums.iter_mut().zip(&buffers) {
+            // The sums of each of the pattern's inputs follow each other.
+            for input in 0..self.inputs {
+                let first = input * self.width;
+                let more = buffer.get(first..first + PANEL).unwrap_or_default();
+                sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += *more);
+            }
         }
         steps * inputs
     }

@@ -31,6 +31,10 @@ pub trait Element: Copy {
     /// if it has the room.
     const UNROLL: bool;
 
+    /// The values, where they are f32.
+    #[cfg(not(target_os = "none"))]
+    fn plain(values: &[Self]) -> Option<&[f32]>;
+
     /// The value, given the input specification's scale and offset.
     fn value(self, scale: f32, offset: f32) -> f32;
 
@@ -45,6 +49,12 @@ impl Element for f32 {
     #[cfg(cortex_m_fpu)]
     const WINDOW_SUMS: [cortex_m::WindowSums; 2] = [cortex_m::eight_sums, cortex_m::sixteen_sums];
 
+    #[cfg(not(target_os = "none"))]
+    #[inline(always)]
+    fn plain(values: &[Self]) -> Option<&[f32]> {
+        Some(values)
+    }
+
     #[inline(always)]
     fn value(self, _: f32, _: f32) -> f32 {
         self
@@ -56,6 +66,12 @@ impl Element for u8 {
 
     #[cfg(cortex_m_fpu)]
     const WINDOW_SUMS: [cortex_m::WindowSums; 2] = [cortex_m::eight_sums_of_bytes, cortex_m::sixteen_sums_of_bytes];
+
+    #[cfg(not(target_os = "none"))]
+    #[inline(always)]
+    fn plain(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
 
     #[inline(always)]
     fn value(self, scale: f32, offset: f32) -> f32 {

@@ -127,8 +127,8 @@ impl<'a> ConvKernel<'a> {
         if let Some(operands) = &operands {
             start = [columns.minus(excess(columns.token, operands)); WINDOWS];
         }
-        let mut walk = Walk::<WINDOWS>::new(&self.geometry, band, pooled, self.tensor.outputs());
-        while let Some(place) = walk.next() {
+        let walk = Walk::<WINDOWS>::new(&self.geometry, band, pooled, self.tensor.outputs());
+        for place in walk {
             // The last group of a run may reach beyond its end, and that of the very last run beyond the end of the input.
             let tile = match &operands {
                 Some(operands) => accumulate(columns.token, operands, place.starts, start),
