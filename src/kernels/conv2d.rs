@@ -228,8 +228,8 @@ impl<E: Element, T: FindNonZero> Sums<'_, E, T> {
             }
             _ => {
                 let part = out.get_mut(..width).unwrap_or_default();
-                for (sum, to) in sums.iter().zip(part.chunks_mut(V::LANES)) {
-                    floor.max(*sum).store(to);
+                for (c, sum) in sums.iter().enumerate() {
+                    floor.max(*sum).store(part.get_mut(c * V::LANES..).unwrap_or_default());
                 }
             }
         }

@@ -362,8 +362,7 @@ impl<W: Weight> Sums<'_, W> {
         tile
     }
 
-    /// Stores the sums of a tile. The loop for full vectors is simple enough to be unrolled, which keeps the tile in
-    /// registers.
+    /// Stores the sums of a tile. The loops are simple enough to be unrolled, both of them, which keeps the tile in registers.
     #[inline(always)]
     fn store<V: Vector, const ROWS: usize, const COLUMNS: usize>(
         &mut self,
@@ -376,7 +375,8 @@ impl<W: Weight> Sums<'_, W> {
         // The last vector of all may reach beyond the row.
         let width = (outputs - first).min(COLUMNS * V::LANES);
         let rows = tile.iter().enumerate().map(|(r, sums)| (sums, (row + r) * outputs + first));
-        if width == COLUMNS * V::LANES {
+        // Vectors as wide as a panel are full where there are several: a narrower panel is apart.
+        if width == COLUMNS * V::LANES || (COLUMNS > 1 && V::LANES == PANEL) {
             for (sums, to) in rows {
                 let to = self.out.get_mut(to..to + COLUMNS * V::LANES).unwrap_or_default();
                 for (sum, to) in sums.iter().zip(to.chunks_exact_mut(V::LANES)) {
@@ -386,8 +386,8 @@ impl<W: Weight> Sums<'_, W> {
         } else {
             for (sums, to) in rows {
                 let to = self.out.get_mut(to..to + width).unwrap_or_default();
-                for (sum, to) in sums.iter().zip(to.chunks_mut(V::LANES)) {
-                    floor.max(*sum).store(to);
+                for (c, sum) in sums.iter().enumerate() {
+                    floor.max(*sum).store(to.get_mut(c * V::LANES..).unwrap_or_default());
                 }
             }
         }

@@ -314,6 +314,18 @@ unsafe fn runs<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS:
     let (rows, columns) = unsafe { (row_pointers(operands, starts), column_pointers(operands)) };
     // A sum has to wait for the one before it: a small tile gets a second and more sets of sums to take turns with.
     let sets = (V::CHAINS / (ROWS * COLUMNS)).clamp(1, MAX_SETS);
+    if sets == 1 {
+        let mut tile = tile;
+        for run in 0..count {
+            let (input, weight) = (run * operands.runs.pitch, run * len * stride);
+            for k in 0..len {
+                let at = (input + k, weight + k * stride);
+                // SAFETY: `run < count`, `k < len`, and the operands fit.
+                unsafe { step(token, &rows, &columns, at, (scale, offset), &mut tile) };
+            }
+        }
+        return tile;
+    }
     let zero = V::splat(token, 0.0);
     let mut tiles = [[[zero; COLUMNS]; ROWS]; MAX_SETS];
     let [first, ..] = &mut tiles;
@@ -330,7 +342,7 @@ unsafe fn runs<V: Vector, E: Element, W: Load, const ROWS: usize, const COLUMNS:
             k += sets;
         }
         let [tile, ..] = &mut tiles;
-        while sets > 1 && k < len {
+        while k < len {
             // SAFETY: `run < count`, `k < len`, and the operands fit.
             unsafe { step(token, &rows, &columns, (input + k, weight + k * stride), (scale, offset), tile) };
             k += 1;
