@@ -42,6 +42,8 @@ pub(crate) fn conv2d<E: Input, W: Weight>(
     }
 }
 
+/// Half of the windows of the largest tile.
+const HALF: usize = 4;
 /// Stands for a number of pooled windows that is known at run time only.
 const ANY: usize = 0;
 
@@ -163,14 +165,35 @@ impl<E: Element, T: FindNonZero> Sums<'_, E, T> {
         let len = kw as usize * channels;
         let first = window_rows.start as usize * len;
         let Some(operands) = self.operands::<V, W, COLUMNS>(columns, first, window_rows.len(), len) else { return };
-        let bias = [self.bias(columns); WINDOWS];
+        let bias = self.bias(columns);
+        let mut last = None;
         for place in places {
-            let tile = accumulate_windows(self.token, &operands, place.starts, bias);
-            for index in 0..WINDOWS {
-                let windows = tile.get(index * pooled..(index + 1) * pooled).unwrap_or_default();
-                if let (Some(position), true) = (place.positions.get(index), index < place.outputs) {
-                    self.store(columns, &self.pool::<V, COLUMNS>(windows), *position, out);
-                }
+            if WINDOWS == 2 * HALF && place.outputs * pooled <= HALF {
+                last = Some(place.beginning());
+                break;
+            }
+            self.tile::<V, W, WINDOWS, COLUMNS>(columns, &operands, bias, pooled, &place, out);
+        }
+        if let Some(place) = last {
+            self.tile::<V, W, HALF, COLUMNS>(columns, &operands, bias, pooled, &place, out);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
+        &self,
+        columns: &Columns<'_, W, COLUMNS>,
+        operands: &Operands<'_, V, E, W, COLUMNS>,
+        bias: [V; COLUMNS],
+        pooled: usize,
+        place: &Place<WINDOWS>,
+        out: &mut [f32],
+    ) {
+        let tile = accumulate_windows(self.token, operands, place.starts, [bias; WINDOWS]);
+        for index in 0..WINDOWS {
+            let windows = tile.get(index * pooled..(index + 1) * pooled).unwrap_or_default();
+            if let (Some(position), true) = (place.positions.get(index), index < place.outputs) {
+                self.store(columns, &self.pool::<V, COLUMNS>(windows), *position, out);
             }
         }
     }

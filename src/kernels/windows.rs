@@ -230,6 +230,17 @@ pub(super) struct Place<const WINDOWS: usize> {
     pub(super) outputs: usize,
 }
 
+impl<const WINDOWS: usize> Place<WINDOWS> {
+    /// The first windows, which must be all that are not too many.
+    #[inline(always)]
+    pub(super) fn beginning<const FIRST: usize>(&self) -> Place<FIRST> {
+        let mut place = Place { starts: [0; FIRST], positions: [0; FIRST], outputs: self.outputs };
+        place.starts.iter_mut().zip(self.starts).for_each(|(to, start)| *to = start);
+        place.positions.iter_mut().zip(self.positions).for_each(|(to, position)| *to = position);
+        place
+    }
+}
+
 impl<const WINDOWS: usize> Walk<WINDOWS> {
     /// `pooled` windows are pooled to an output of `filters` values.
     #[inline(always)]
