@@ -111,13 +111,13 @@ impl NonZero {
         // SAFETY: the caller vouches for the words; sixteen of them begin at each place that is looked at.
         let non_zero = |first: usize| unsafe { token.non_zero(offset(rows, first)) };
         // A few samples of one row tell where it is of no use.
-        let (row, mut found) = (*rows.first()?, 0);
+        let (row, mut samples) = (*rows.first()?, 0_u64);
         for sample in 0..SAMPLES {
             let first = (2 * sample + 1) * words / (2 * SAMPLES) - AT_A_TIME / 2;
             // SAFETY: the caller vouches for the words; sixteen of them begin there.
-            found += unsafe { token.non_zero([row.add(first)]) }.count_ones() as usize;
+            samples = samples << AT_A_TIME | u64::from(unsafe { token.non_zero([row.add(first)]) });
         }
-        if found > SAMPLES * AT_A_TIME / 4 * 3 {
+        if samples.count_ones() as usize > SAMPLES * AT_A_TIME / 4 * 3 {
             return None;
         }
         let mut bits = [0; MAX_WORDS / AT_A_TIME];
