@@ -174,7 +174,8 @@ impl<W: Weight> Kernel for RowsKernel<'_, W> {
             let rows = ROWS_AT_A_TIME.min(rows - row);
             // The outputs that are computed from the first input on, and those of a narrow panel, of which a part has been.
             let (mut full, mut begun) = (weights.outputs(), 0);
-            if V::PERMUTES && whole.len >= MIN_NARROW_INPUTS {
+            // (Vectors of eight would leave few lanes empty, and have half as many registers for the sums.)
+            if V::PERMUTES && V::LANES == PANEL && whole.len >= MIN_NARROW_INPUTS {
                 let panels = weights.outputs() / PANEL * PANEL;
                 let part = Part { x, ..whole };
                 begun =
