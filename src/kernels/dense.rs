@@ -202,7 +202,7 @@ impl<W: Weight> Kernel for RowsKernel<'_, W> {
 }
 
 /// Rows whose inputs and sums stay in the second-level cache while the weights pass by, a part after the other; a multiple
-/// of every tile's rows.
+/// of the rows of most tiles.
 const ROWS_AT_A_TIME: usize = 96;
 /// The weights of such a part, for a tile's columns: they stay in the second-level cache while row after row passes by.
 const WEIGHTS_AT_A_TIME: usize = 32_768;
