@@ -8,7 +8,7 @@ use super::backend::taps::Lanes;
 #[cfg(cortex_m_fpu)]
 use super::backend::tile::{Element, Inputs};
 use super::conv2d::ConvKernel;
-use super::dense::{RowKernel, RowsKernel, Sums};
+use super::dense::{NarrowKernel, RowKernel, RowsKernel, Sums, WholeTilesKernel};
 use super::depthwise_conv2d::DepthwiseKernel;
 #[cfg(cortex_m_fpu)]
 use super::pack::Panels;
@@ -30,6 +30,16 @@ macro_rules! compiled {
             #[inline(never)]
             pub(super) fn dense_batch(backend: Backend, sums: Sums<'_, $weight>) {
                 backend.dispatch(RowsKernel(sums));
+            }
+
+            #[inline(never)]
+            pub(super) fn dense_whole_tiles(backend: Backend, sums: Sums<'_, $weight>) -> usize {
+                backend.dispatch(WholeTilesKernel(sums))
+            }
+
+            #[inline(never)]
+            pub(super) fn dense_narrow(backend: Backend, sums: Sums<'_, $weight>) -> usize {
+                backend.dispatch(NarrowKernel(sums))
             }
 
             #[inline(never)]
@@ -62,6 +72,14 @@ macro_rules! compiled {
 
             fn dense_batch(backend: Backend, sums: Sums<'_, Self>) {
                 $module::dense_batch(backend, sums);
+            }
+
+            fn dense_whole_tiles(backend: Backend, sums: Sums<'_, Self>) -> usize {
+                $module::dense_whole_tiles(backend, sums)
+            }
+
+            fn dense_narrow(backend: Backend, sums: Sums<'_, Self>) -> usize {
+                $module::dense_narrow(backend, sums)
             }
 
             fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, Self>) -> bool {

@@ -1,7 +1,11 @@
 //! The fully connected layer: rows of inputs times packed weights.
 
 use super::backend::narrow::accumulate_narrow;
-use super::backend::tile::{Inputs, Operands, Runs, Tile, Weights, accumulate_run};
+use super::backend::non_zero::{NonZero, Numbers};
+use super::backend::tile::{
+    Inputs, Operands, Product, Runs, Tile, Weights, accumulate_listed, accumulate_run, compute_whole_tiles,
+    non_zero_inputs,
+};
 use super::backend::{Backend, Kernel};
 use super::pack::{Columns, PANEL, Panels, Weight};
 use super::vector::Vector;
@@ -118,8 +122,23 @@ struct Part<'a> {
 
 #[inline(always)]
 fn dense_part<W: Weight>(backend: Backend, rows: usize, part: Part<'_>, weights: Panels<'_, W>, out: &mut [f32]) {
-    let sums = Sums { part, weights, rows, out };
-    if rows == 1 { W::dense(backend, sums) } else { W::dense_batch(backend, sums) }
+    let mut sums = Sums { part, weights, rows, out, begun: 0, first: 0 };
+    let outputs = weights.outputs();
+    let panels = outputs / PANEL * PANEL;
+    if rows == 1 {
+        return W::dense(backend, sums);
+    }
+    if panels < outputs {
+        sums.begun = W::dense_narrow(backend, sums.reborrow());
+    }
+    let whole = W::dense_whole_tiles(backend, sums.reborrow());
+    let (beside, below) = sums.split_at(whole);
+    for (mut sums, first) in [(beside, panels), (below, 0)] {
+        if sums.rows > 0 && first < outputs {
+            sums.first = first;
+            W::dense_batch(backend, sums);
+        }
+    }
 }
 
 /// What a dense kernel computes.
@@ -129,6 +148,24 @@ pub struct Sums<'a, W> {
     weights: Panels<'a, W>,
     rows: usize,
     out: &'a mut [f32],
+    /// How many inputs have been added already to the outputs behind the last whole panel.
+    begun: usize,
+    /// The first output to compute.
+    first: usize,
+}
+
+impl<W: Weight> Sums<'_, W> {
+    fn reborrow(&mut self) -> Sums<'_, W> {
+        Sums { out: &mut *self.out, ..*self }
+    }
+
+    /// Those of the first `rows` rows, and the others.
+    fn split_at(self, rows: usize) -> (Self, Self) {
+        let rows = rows.min(self.rows);
+        let (above, below) = self.out.split_at_mut_checked(rows * self.weights.outputs()).unwrap_or_default();
+        let part = Part { x: self.part.x.get(rows * self.part.row_stride..).unwrap_or_default(), ..self.part };
+        (Sums { rows, out: above, ..self }, Sums { part, rows: self.rows - rows, out: below, ..self })
+    }
 }
 
 /// The kernel for a single row.
@@ -143,15 +180,43 @@ impl<W: Weight> Kernel for RowKernel<'_, W> {
         token: V::Token,
     ) {
         let outputs = self.0.weights.outputs();
-        let full = outputs / PANEL * PANEL;
-        self.0.columns::<V, 1, SINGLE>(token, 0..full);
-        let added = self.0.begin_narrow_panel::<V, 1>(token, full);
-        if added > 0 {
-            let Part { x, first, len, .. } = self.0.part;
+        let panels = outputs / PANEL * PANEL;
+        self.0.columns::<V, 1, SINGLE>(token, 0, 0..panels);
+        if V::PERMUTES {
+            let added = self.0.narrow::<V, 1>(token, 0);
+            let Part { x, first, len, begin, .. } = self.0.part;
             let x = x.get(added..).unwrap_or_default();
-            self.0.part = Part { x, first: first + added, len: len - added, begin: false, ..self.0.part };
+            self.0.part = Part { x, first: first + added, len: len - added, begin: begin && added == 0, ..self.0.part };
         }
-        self.0.columns::<V, 1, SINGLE>(token, full..outputs);
+        self.0.columns::<V, 1, SINGLE>(token, 0, panels..outputs);
+    }
+}
+
+/// Begins the sums of the panel that is narrower than [`PANEL`], for any number of rows: of how many inputs. None if it is not worth
+/// it; at least one input is left over.
+pub(super) struct NarrowKernel<'a, W>(pub(super) Sums<'a, W>);
+
+impl<W: Weight> Kernel for NarrowKernel<'_, W> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize, const WINDOWS: usize>(
+        mut self,
+        token: V::Token,
+    ) -> usize {
+        // (Vectors of eight would leave few lanes empty, and have half as many registers for the sums.)
+        if !V::PERMUTES || V::LANES < PANEL || self.0.part.len < MIN_NARROW_INPUTS {
+            return 0;
+        }
+        let (mut row, mut added) = (0, 0);
+        while row < self.0.rows {
+            added = self.0.narrow::<V, NARROW_ROWS>(token, row);
+            if added == 0 {
+                return 0;
+            }
+            row += NARROW_ROWS;
+        }
+        added
     }
 }
 
@@ -166,46 +231,38 @@ impl<W: Weight> Kernel for RowsKernel<'_, W> {
         self,
         token: V::Token,
     ) {
-        let Sums { part: whole, weights, rows, out } = self.0;
-        let block = (WEIGHTS_AT_A_TIME / (COLUMNS * V::LANES)).max(1);
-        for (index, out) in out.chunks_mut((ROWS_AT_A_TIME * weights.outputs()).max(1)).enumerate() {
-            let row = index * ROWS_AT_A_TIME;
-            let x = whole.x.get(row * whole.row_stride..).unwrap_or_default();
-            let rows = ROWS_AT_A_TIME.min(rows - row);
-            // The outputs that are computed from the first input on, and those of a narrow panel, of which a part has been.
-            let (mut full, mut begun) = (weights.outputs(), 0);
-            // (Vectors of eight would leave few lanes empty, and have half as many registers for the sums.)
-            if V::PERMUTES && V::LANES == PANEL && whole.len >= MIN_NARROW_INPUTS {
-                let panels = weights.outputs() / PANEL * PANEL;
-                let part = Part { x, ..whole };
-                begun =
-                    Sums { part, weights, rows, out: &mut *out }.begin_narrow_panel::<V, NARROW_ROWS>(token, panels);
-                full = if begun > 0 { panels } else { full };
-            }
-            for (outputs, begun) in [(0..full, 0), (full..weights.outputs(), begun)] {
-                for first in (begun..whole.len).step_by(block) {
-                    let len = block.min(whole.len - first);
-                    let last = first + len == whole.len;
-                    let part = Part {
-                        x: x.get(first..).unwrap_or_default(),
-                        row_stride: whole.row_stride,
-                        first: whole.first + first,
-                        len,
-                        begin: whole.begin && first == 0,
-                        floor: if last { whole.floor } else { f32::NEG_INFINITY },
-                    };
-                    Sums { part, weights, rows, out: &mut *out }.columns::<V, ROWS, COLUMNS>(token, outputs.clone());
-                }
-            }
+        self.0.blocks::<V, ROWS, COLUMNS, false>(token);
+    }
+}
+
+/// Computes as many rows, of all panels that are whole, as fill tiles for which the backend has a loop of its own: how many.
+pub(super) struct WholeTilesKernel<'a, W>(pub(super) Sums<'a, W>);
+
+impl<W: Weight> Kernel for WholeTilesKernel<'_, W> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize, const WINDOWS: usize>(
+        self,
+        token: V::Token,
+    ) -> usize {
+        if V::WHOLE_TILE != (ROWS, COLUMNS) {
+            return 0;
         }
+        let rows = self.0.rows / ROWS * ROWS;
+        let (sums, _) = self.0.split_at(rows);
+        sums.blocks::<V, ROWS, COLUMNS, true>(token);
+        rows
     }
 }
 
 /// Rows whose inputs and sums stay in the second-level cache while the weights pass by, a part after the other; a multiple
 /// of the rows of most tiles.
 const ROWS_AT_A_TIME: usize = 96;
-/// The weights of such a part, for a tile's columns: they stay in the second-level cache while row after row passes by.
-const WEIGHTS_AT_A_TIME: usize = 32_768;
+/// Inputs of such a part: those of a tile's rows stay in the first-level cache while the weights of all outputs pass by.
+const INPUTS_AT_A_TIME: usize = 512;
+/// Outputs for which the rows pass by: their weights, of a part of the inputs, stay in the second-level cache.
+const OUTPUTS_AT_A_TIME: usize = 128;
 
 /// Rows of a narrow panel at a time.
 const NARROW_ROWS: usize = 4;
@@ -213,27 +270,64 @@ const NARROW_ROWS: usize = 4;
 const MIN_NARROW_INPUTS: usize = 512;
 
 impl<W: Weight> Sums<'_, W> {
-    /// Computes a part of the sums of the panel that begins with output `full`, `ROWS` rows at a time: of how many inputs. None
-    /// if it is not narrow enough to be worth it; at least one input is left over.
+    /// All sums, of so many rows and from so many inputs at a time that they stay in the caches; `WHOLE`: of the whole panels
+    /// only, in the backend's own tiles, which the rows fill.
     #[inline(always)]
-    fn begin_narrow_panel<V: Vector, const ROWS: usize>(&mut self, token: V::Token, full: usize) -> usize {
-        let (mut row, mut added) = (0, 0);
-        while row < self.rows {
-            added = self.narrow::<V, ROWS>(token, full, row);
-            if added == 0 {
-                return 0;
+    fn blocks<V: Vector, const ROWS: usize, const COLUMNS: usize, const WHOLE: bool>(self, token: V::Token) {
+        let Sums { part, weights, rows, out, begun, first } = self;
+        for (index, out) in out.chunks_mut((ROWS_AT_A_TIME * weights.outputs()).max(1)).enumerate() {
+            let row = index * ROWS_AT_A_TIME;
+            let x = part.x.get(row * part.row_stride..).unwrap_or_default();
+            let rows = ROWS_AT_A_TIME.min(rows - row);
+            let mut sums = Sums { part: Part { x, ..part }, weights, rows, out, begun, first };
+            // Most often all outputs begin with the first input.
+            let all = weights.outputs();
+            let panels = if WHOLE || begun > 0 { all / PANEL * PANEL } else { all };
+            let end = if WHOLE { panels } else { all };
+            for (outputs, begun) in [(first..panels, 0), (panels.max(first)..end, begun)] {
+                sums.parts::<V, ROWS, COLUMNS, WHOLE>(token, outputs, begun);
             }
-            row += ROWS;
         }
-        added
     }
 
-    /// Computes a part of the sums of rows `row..row + ROWS` of that panel, or of as many as there are: of how many inputs,
-    /// which depends on nothing but sizes.
+    /// Some outputs, a part of the inputs at a time, from input `begun` on. `WHOLE` as of `blocks`.
     #[inline(always)]
-    fn narrow<V: Vector, const ROWS: usize>(&mut self, token: V::Token, full: usize, row: usize) -> usize {
+    fn parts<V: Vector, const ROWS: usize, const COLUMNS: usize, const WHOLE: bool>(
+        &mut self,
+        token: V::Token,
+        outputs: Range<usize>,
+        begun: usize,
+    ) {
+        let whole = self.part;
+        for first in (begun..whole.len).step_by(INPUTS_AT_A_TIME) {
+            let len = INPUTS_AT_A_TIME.min(whole.len - first);
+            self.part = Part {
+                x: whole.x.get(first..).unwrap_or_default(),
+                first: whole.first + first,
+                len,
+                begin: whole.begin && first == 0,
+                floor: if first + len == whole.len { whole.floor } else { f32::NEG_INFINITY },
+                ..whole
+            };
+            for first in outputs.clone().step_by(OUTPUTS_AT_A_TIME) {
+                let end = outputs.end.min(first + OUTPUTS_AT_A_TIME);
+                if WHOLE {
+                    self.whole_tiles::<V, ROWS, COLUMNS>(token, first..end);
+                } else {
+                    self.tiles::<V, ROWS, COLUMNS>(token, first..end);
+                }
+            }
+        }
+        self.part = whole;
+    }
+
+    /// Computes a part of the sums of rows `row..row + ROWS` of the panel that is not whole, or of as many as there are: of how many
+    /// inputs, which depends on nothing but sizes.
+    #[inline(always)]
+    fn narrow<V: Vector, const ROWS: usize>(&mut self, token: V::Token, row: usize) -> usize {
         let Part { x, row_stride, first, len, begin, .. } = self.part;
         let outputs = self.weights.outputs();
+        let full = outputs / PANEL * PANEL;
         let width = outputs - full;
         let Some(panel) = self.weights.columns::<1>(PANEL, full, outputs) else { return 0 };
         let [start] = panel.starts;
@@ -250,112 +344,154 @@ impl<W: Weight> Sums<'_, W> {
             return 0;
         }
         for (r, sums) in sums.iter().enumerate().take(self.rows - row) {
-            let out = self.out.get_mut((row + r) * outputs + full..).unwrap_or_default();
-            for (index, (out, sum)) in out.iter_mut().take(width).zip(sums).enumerate() {
-                let from = if begin { panel.bias.get(index).copied().unwrap_or_default() } else { *out };
-                *out = from + sum;
+            let first = (row + r) * outputs + full;
+            let out = self.out.get_mut(first..first + width).unwrap_or_default();
+            for (c, out) in out.chunks_mut(V::LANES).enumerate() {
+                let lanes = c * V::LANES;
+                let from = if begin { panel.bias.get(lanes..).unwrap_or_default() } else { &*out };
+                let sum = V::load(token, sums.get(lanes..).unwrap_or_default());
+                V::load(token, from).add(sum).store(out);
             }
         }
         added
     }
 
-    /// Some columns, as many vectors of them at a time as there are left, up to `COLUMNS`.
+    /// All rows of some outputs, of which all panels are whole, in the backend's own tiles.
     #[inline(always)]
-    fn columns<V: Vector, const ROWS: usize, const COLUMNS: usize>(&mut self, token: V::Token, outputs: Range<usize>) {
-        let mut first = outputs.start;
-        if outputs.is_empty() {
-            return;
+    fn whole_tiles<V: Vector, const ROWS: usize, const COLUMNS: usize>(
+        &mut self,
+        token: V::Token,
+        outputs: Range<usize>,
+    ) {
+        let Part { x, row_stride, first, len, begin, floor } = self.part;
+        let Some(columns) = self.weights.columns::<1>(PANEL, outputs.start, outputs.end) else { return };
+        let [start] = columns.starts;
+        let product = Product {
+            inputs: x,
+            row_pitch: row_stride,
+            rows: self.rows,
+            len,
+            weights: columns.weights.get(start + first * PANEL..).unwrap_or_default(),
+            panel_pitch: self.weights.inputs() * PANEL,
+            panels: outputs.len() / PANEL,
+            bias: begin.then_some(columns.bias),
+            floor,
+            out: self.out.get_mut(outputs.start..).unwrap_or_default(),
+            out_pitch: self.weights.outputs(),
+            search: outputs.len() > FEW_VECTORS * V::LANES,
+        };
+        compute_whole_tiles::<V, W, ROWS, COLUMNS>(token, product);
+    }
+
+    /// All rows of some outputs, as many at a time as there are left, up to `ROWS`.
+    #[inline(always)]
+    fn tiles<V: Vector, const ROWS: usize, const COLUMNS: usize>(&mut self, token: V::Token, outputs: Range<usize>) {
+        let mut row = 0;
+        while row + ROWS <= self.rows {
+            self.columns::<V, ROWS, COLUMNS>(token, row, outputs.clone());
+            row += ROWS;
         }
-        while let Some(columns) = self.weights.columns::<COLUMNS>(V::LANES, first, outputs.end) {
-            self.rows::<V, ROWS, COLUMNS>(token, columns);
+        if ROWS > 4 && row + 4 <= self.rows {
+            self.columns::<V, 4, COLUMNS>(token, row, outputs.clone());
+            row += 4;
+        }
+        if ROWS > 2 && V::UNROLL && row + 2 <= self.rows {
+            self.columns::<V, 2, COLUMNS>(token, row, outputs.clone());
+            row += 2;
+        }
+        while ROWS > 1 && row < self.rows {
+            self.columns::<V, 1, COLUMNS>(token, row, outputs.clone());
+            row += 1;
+        }
+    }
+
+    /// Some outputs of rows `row..row + ROWS`, as many vectors at a time as there are left, up to `COLUMNS`.
+    #[inline(always)]
+    fn columns<V: Vector, const ROWS: usize, const COLUMNS: usize>(
+        &mut self,
+        token: V::Token,
+        row: usize,
+        outputs: Range<usize>,
+    ) {
+        let Part { x, row_stride, len, .. } = self.part;
+        // (Plain loops: `array::from_fn` is not always inlined into code with other target features.)
+        let mut starts = [row * row_stride; ROWS];
+        for (r, start) in starts.iter_mut().enumerate() {
+            *start += r * row_stride;
+        }
+        let mut room = NonZero::new();
+        // Few sums take no longer than a search would.
+        let few = if ROWS > 1 { FEW_VECTORS } else { FEW_VECTORS_OF_ONE };
+        let numbers = match outputs.len() > few * V::LANES {
+            true => non_zero_inputs(token, x, starts, len, &mut room),
+            false => None,
+        };
+        let rows = Rows { row, starts, numbers };
+        let (mut first, end) = (outputs.start, outputs.end);
+        while let Some(columns) = self.weights.columns::<COLUMNS>(V::LANES, first, end) {
+            self.tile::<V, ROWS, COLUMNS>(token, &rows, &columns);
             first += COLUMNS * V::LANES;
         }
         if COLUMNS > 4 {
-            while let Some(columns) = self.weights.columns::<4>(V::LANES, first, outputs.end) {
-                self.rows::<V, ROWS, 4>(token, columns);
+            while let Some(columns) = self.weights.columns::<4>(V::LANES, first, end) {
+                self.tile::<V, ROWS, 4>(token, &rows, &columns);
                 first += 4 * V::LANES;
             }
         }
         if COLUMNS > 2 && V::UNROLL {
-            while let Some(columns) = self.weights.columns::<2>(V::LANES, first, outputs.end) {
-                self.rows::<V, ROWS, 2>(token, columns);
+            while let Some(columns) = self.weights.columns::<2>(V::LANES, first, end) {
+                self.tile::<V, ROWS, 2>(token, &rows, &columns);
                 first += 2 * V::LANES;
             }
         }
-        while let Some(columns) = self.weights.columns::<1>(V::LANES, first, outputs.end) {
-            self.rows::<V, ROWS, 1>(token, columns);
+        while let Some(columns) = self.weights.columns::<1>(V::LANES, first, end) {
+            self.tile::<V, ROWS, 1>(token, &rows, &columns);
             first += V::LANES;
         }
     }
 
-    /// All rows of some columns.
+    /// Some columns of some rows.
     #[inline(always)]
-    fn rows<V: Vector, const ROWS: usize, const COLUMNS: usize>(
+    fn tile<V: Vector, const ROWS: usize, const COLUMNS: usize>(
         &mut self,
         token: V::Token,
-        columns: Columns<'_, W, COLUMNS>,
+        rows: &Rows<'_, ROWS>,
+        columns: &Columns<'_, W, COLUMNS>,
     ) {
-        let Part { x, first, len, .. } = self.part;
+        let Part { x, first, len, floor, .. } = self.part;
+        let Rows { row, starts, numbers } = *rows;
         let weights = Weights {
             values: columns.weights.get(first * columns.width..).unwrap_or_default(),
             columns: columns.starts,
             stride: columns.width,
         };
         let Some(operands) = Operands::new(Inputs::plain(x), weights, Runs { count: 1, pitch: 0, len }) else { return };
-        let mut bias = [V::splat(token, 0.0); COLUMNS];
-        for (c, bias) in bias.iter_mut().enumerate() {
-            *bias = V::load(token, columns.bias.get(c * V::LANES..).unwrap_or_default());
-        }
-        let group = Group { operands, bias, first: columns.first };
-        let mut row = 0;
-        while row + ROWS <= self.rows {
-            self.tile::<V, ROWS, COLUMNS>(token, &group, row);
-            row += ROWS;
-        }
-        if ROWS > 4 && row + 4 <= self.rows {
-            self.tile::<V, 4, COLUMNS>(token, &group, row);
-            row += 4;
-        }
-        if ROWS > 2 && V::UNROLL && row + 2 <= self.rows {
-            self.tile::<V, 2, COLUMNS>(token, &group, row);
-            row += 2;
-        }
-        while ROWS > 1 && row < self.rows {
-            self.tile::<V, 1, COLUMNS>(token, &group, row);
-            row += 1;
-        }
+        let tile = self.load::<V, ROWS, COLUMNS>(token, columns, row);
+        let tile = match numbers {
+            Some(numbers) => accumulate_listed(token, &operands, starts, numbers, tile),
+            None => accumulate_run(token, &operands, starts, tile),
+        };
+        self.store::<V, ROWS, COLUMNS>(&tile, V::splat(token, floor), columns.first, row);
     }
 
-    /// Rows `row..row + ROWS` of some columns.
-    #[inline(always)]
-    fn tile<V: Vector, const ROWS: usize, const COLUMNS: usize>(
-        &mut self,
-        token: V::Token,
-        group: &Group<'_, V, W, COLUMNS>,
-        row: usize,
-    ) {
-        let Part { row_stride, begin, floor, .. } = self.part;
-        // (Plain loops: `array::from_fn` is not always inlined into code with other target features.)
-        let mut rows = [row * row_stride; ROWS];
-        for (r, start) in rows.iter_mut().enumerate() {
-            *start += r * row_stride;
-        }
-        let tile = if begin { [group.bias; ROWS] } else { self.load::<V, ROWS, COLUMNS>(token, group, row) };
-        let tile = accumulate_run(token, &group.operands, rows, tile);
-        self.store::<V, ROWS, COLUMNS>(&tile, V::splat(token, floor), group.first, row);
-    }
-
-    /// The sums so far.
+    /// What the sums begin with: the biases, or the sums so far.
     #[inline(always)]
     fn load<V: Vector, const ROWS: usize, const COLUMNS: usize>(
         &self,
         token: V::Token,
-        group: &Group<'_, V, W, COLUMNS>,
+        columns: &Columns<'_, W, COLUMNS>,
         row: usize,
     ) -> Tile<V, ROWS, COLUMNS> {
-        let mut tile = [group.bias; ROWS];
+        let mut bias = [V::splat(token, 0.0); COLUMNS];
+        for (c, bias) in bias.iter_mut().enumerate() {
+            *bias = V::load(token, columns.bias.get(c * V::LANES..).unwrap_or_default());
+        }
+        let mut tile = [bias; ROWS];
+        if self.part.begin {
+            return tile;
+        }
         for (r, sums) in tile.iter_mut().enumerate() {
-            let from = (row + r) * self.weights.outputs() + group.first;
+            let from = (row + r) * self.weights.outputs() + columns.first;
             for (c, sum) in sums.iter_mut().enumerate() {
                 *sum = V::load(token, self.out.get(from + c * V::LANES..).unwrap_or_default());
             }
@@ -395,10 +531,16 @@ impl<W: Weight> Sums<'_, W> {
     }
 }
 
-/// Some vectors of outputs, for all rows.
-struct Group<'a, V, W, const COLUMNS: usize> {
-    operands: Operands<'a, V, f32, W, COLUMNS>,
-    bias: [V; COLUMNS],
-    /// The index of the first output.
-    first: usize,
+/// The rows of a tile.
+struct Rows<'a, const ROWS: usize> {
+    /// The number of the first.
+    row: usize,
+    /// The first input of each.
+    starts: [usize; ROWS],
+    /// The inputs that are not zero in all of them, if it is worth it to keep to those.
+    numbers: Option<Numbers<'a>>,
 }
+
+/// With so many vectors of outputs, or fewer, inputs of 0 are not looked for; and with so many of a single row.
+const FEW_VECTORS: usize = 1;
+const FEW_VECTORS_OF_ONE: usize = 3;

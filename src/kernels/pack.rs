@@ -55,6 +55,10 @@ pub(crate) mod sealed {
         fn dense(backend: Backend, sums: Sums<'_, Self>);
         /// A dense layer of any number of rows.
         fn dense_batch(backend: Backend, sums: Sums<'_, Self>);
+        /// Whole tiles of a dense layer, if the backend has a loop of its own for them: how many rows.
+        fn dense_whole_tiles(backend: Backend, sums: Sums<'_, Self>) -> usize;
+        /// The beginning of the sums of the panel that is not whole, of any number of rows: of how many inputs.
+        fn dense_narrow(backend: Backend, sums: Sums<'_, Self>) -> usize;
         /// A convolution, and whether the activation has been applied as well.
         fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, Self>) -> bool;
         /// A convolution over bytes, likewise.

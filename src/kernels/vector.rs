@@ -1,7 +1,7 @@
 //! The trait that every backend implements, and over which every kernel is written once.
 
 use super::backend::non_zero::FindNonZero;
-use super::backend::tile::{Listed, add_listed};
+use super::backend::tile::WholeTile;
 use super::pack::sealed::Load;
 use half::f16;
 
@@ -26,6 +26,9 @@ pub trait Vector: Copy {
     /// that are left.
     const UNROLL: bool;
 
+    /// The rows and columns of the tile for which there is [`compute_whole`](Self::compute_whole).
+    const WHOLE_TILE: (usize, usize) = (0, 0);
+
     /// The same value in every lane.
     fn splat(token: Self::Token, value: f32) -> Self;
 
@@ -44,18 +47,15 @@ pub trait Vector: Copy {
     /// `from` must be valid for reads of `LANES` values, and aligned as an f16 is.
     unsafe fn load_f16_from(token: Self::Token, from: *const f16) -> Self;
 
-    /// Adds to each row of `tile` the products of some inputs.
+    /// Computes and stores a tile of [`WHOLE_TILE`](Self::WHOLE_TILE): of all inputs, or of those with these numbers. `weights` are
+    /// those of the first input; the weights of each next are [`PANEL`](super::pack::PANEL) further on.
     ///
     /// # Safety
-    /// Every row must have inputs with all of the numbers, and every column `LANES` weights for each.
+    /// Each row must have all inputs, something to begin with and outputs, each column the weights of all inputs, of which there is
+    /// one at least, and no number may be beyond them.
     #[inline(always)]
-    unsafe fn add_listed<W: Load, const ROWS: usize, const COLUMNS: usize>(
-        token: Self::Token,
-        from: &Listed<'_, W, ROWS, COLUMNS>,
-        tile: [[Self; COLUMNS]; ROWS],
-    ) -> [[Self; COLUMNS]; ROWS] {
-        // SAFETY: the caller vouches for the same.
-        unsafe { add_listed(token, from, tile) }
+    unsafe fn compute_whole<W: Load>(token: Self::Token, tile: &WholeTile, weights: *const W, numbers: Option<&[u16]>) {
+        let _ = (token, tile, weights, numbers);
     }
 
     /// Writes the lanes to `to`, as many as fit.

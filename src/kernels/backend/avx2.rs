@@ -1,7 +1,13 @@
 //! x86 with AVX2 and FMA, chosen at run time.
 
 use super::non_zero::FindNonZero;
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
+use super::tile::WholeTile;
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
+use super::x86_tile;
 use super::{Kernel, avx512, x86};
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
+use crate::kernels::pack::sealed::Load;
 use crate::kernels::vector::Vector;
 #[cfg(target_arch = "x86")]
 use core::arch::x86::*;
@@ -51,9 +57,8 @@ impl FindNonZero for Token {
 pub(super) fn call<K: Kernel>(token: Token, kernel: K) -> K::Output {
     #[target_feature(enable = "avx2,fma,f16c,popcnt")]
     fn with_features<K: Kernel>(token: Token, kernel: K) -> K::Output {
-        // Ten sums, two weights and two inputs: fourteen of the sixteen registers. With six rows there is none left for anything
-        // that does not change from tile to tile, and the compiler may then keep a sum in memory.
-        kernel.run::<F32x8, 5, 2, 8, 4>(token)
+        // Twelve sums, two weights and two inputs: all of the sixteen registers.
+        kernel.run::<F32x8, 6, 2, 8, 4>(token)
     }
     // SAFETY: the token proves that the processor has the features.
     unsafe { with_features(token, kernel) }
@@ -80,6 +85,8 @@ impl Vector for F32x8 {
     const CHAINS: usize = 8;
     const PERMUTES: bool = true;
     const UNROLL: bool = true;
+    #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
+    const WHOLE_TILE: (usize, usize) = (6, 2);
 
     #[inline(always)]
     fn splat(_: Token, value: f32) -> Self {
@@ -103,6 +110,13 @@ impl Vector for F32x8 {
     unsafe fn load_f16_from(_: Token, from: *const f16) -> Self {
         // SAFETY: the token proves that the processor has F16C; the caller vouches for eight readable values.
         Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) })
+    }
+
+    #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
+    #[inline(always)]
+    unsafe fn compute_whole<W: Load>(_: Token, tile: &WholeTile, weights: *const W, numbers: Option<&[u16]>) {
+        // SAFETY: the token proves that the processor has AVX2, FMA and F16C; the caller vouches for the tile.
+        unsafe { x86_tile::six_by_two(tile, weights, numbers) };
     }
 
     #[inline(always)]

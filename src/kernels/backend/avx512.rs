@@ -1,14 +1,13 @@
 //! x86 with AVX-512, chosen at run time.
 
-#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
-mod listed;
-
 use super::non_zero::FindNonZero;
 #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
-use super::tile::{Listed, add_listed};
+use super::tile::WholeTile;
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
+use super::x86_tile;
 use super::{Kernel, avx2, x86};
 #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
-use crate::kernels::pack::{PANEL, sealed::Load};
+use crate::kernels::pack::sealed::Load;
 use crate::kernels::vector::Vector;
 #[cfg(target_arch = "x86")]
 use core::arch::x86::*;
@@ -64,8 +63,9 @@ impl FindNonZero for Token {
 pub(super) fn call<K: Kernel>(token: Token, kernel: K) -> K::Output {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt")]
     fn with_features<K: Kernel>(token: Token, kernel: K) -> K::Output {
-        // Twenty-four sums, four weights and an input: twenty-nine of the thirty-two registers.
-        kernel.run::<F32x16, 6, 4, 8, 8>(token)
+        // With a single column a multiply-add broadcasts its input from memory by itself. That it loads for every product does no
+        // harm: this takes half as many instructions as two columns, which keeps more of them in flight.
+        kernel.run::<F32x16, 8, 1, 8, 8>(token)
     }
     // SAFETY: the token proves that the processor has the features.
     unsafe { with_features(token, kernel) }
@@ -98,6 +98,8 @@ impl Vector for F32x16 {
     const CHAINS: usize = 8;
     const PERMUTES: bool = true;
     const UNROLL: bool = true;
+    #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
+    const WHOLE_TILE: (usize, usize) = (8, 1);
 
     #[inline(always)]
     fn splat(_: Token, value: f32) -> Self {
@@ -135,27 +137,9 @@ impl Vector for F32x16 {
 
     #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
     #[inline(always)]
-    unsafe fn add_listed<W: Load, const ROWS: usize, const COLUMNS: usize>(
-        token: Token,
-        from: &Listed<'_, W, ROWS, COLUMNS>,
-        mut tile: [[Self; COLUMNS]; ROWS],
-    ) -> [[Self; COLUMNS]; ROWS] {
-        if (ROWS, COLUMNS) == (6, 4)
-            && size_of::<W>() == size_of::<f32>()
-            && from.stride == PANEL
-            && let (Some(row), Some(column)) = (distance(&from.rows), distance(&from.columns))
-            && let Some(tile) = tile.as_flattened_mut().as_chunks_mut::<4>().0.first_chunk_mut::<6>()
-            && let (Some(inputs), Some(weights)) = (from.rows.first(), from.columns.first())
-        {
-            let operands = listed::Operands { inputs: *inputs, row, weights: weights.cast(), column };
-            // SAFETY: the token proves that the processor has AVX-512; the caller vouches for the inputs and weights, which are
-            // where the pointers and the distances say.
-            unsafe { listed::add_listed(operands, from.numbers, tile) };
-        } else {
-            // SAFETY: the caller vouches for the same.
-            tile = unsafe { add_listed(token, from, tile) };
-        }
-        tile
+    unsafe fn compute_whole<W: Load>(_: Token, tile: &WholeTile, weights: *const W, numbers: Option<&[u16]>) {
+        // SAFETY: the token proves that the processor has AVX-512; the caller vouches for the tile.
+        unsafe { x86_tile::eight_by_one(tile, weights, numbers) };
     }
 
     #[inline(always)]

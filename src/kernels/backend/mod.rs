@@ -22,6 +22,8 @@ pub(crate) mod tile;
 mod wide;
 #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
 mod x86;
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
+mod x86_tile;
 
 use crate::kernels::vector::Vector;
 

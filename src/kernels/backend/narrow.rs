@@ -105,11 +105,14 @@ impl Pattern {
             }
         }
         for (sums, buffer) in sums.iter_mut().zip(&buffers) {
-            // The sums of each of the pattern's inputs follow each other.
-            for input in 0..self.inputs {
-                let first = input * self.width;
-                let more = buffer.get(first..first + PANEL).unwrap_or_default();
-                sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += *more);
+            for (lane, sums) in sums.chunks_exact_mut(V::LANES).enumerate() {
+                let mut sum = V::load(token, sums);
+                // The sums of each of the pattern's inputs follow each other.
+                for input in 0..self.inputs {
+                    let more = buffer.get(input * self.width + lane * V::LANES..).unwrap_or_default();
+                    sum = sum.add(V::load(token, more));
+                }
+                sum.store(sums);
             }
         }
         steps * inputs

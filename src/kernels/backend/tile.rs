@@ -2,7 +2,7 @@
 
 #[cfg(cortex_m_fpu)]
 use super::cortex_m;
-use super::non_zero::NonZero;
+use super::non_zero::{FindNonZero, NonZero, Numbers};
 use crate::kernels::pack::{PANEL, sealed::Load};
 use crate::kernels::vector::Vector;
 use core::marker::PhantomData;
@@ -180,20 +180,6 @@ pub(crate) fn accumulate_run<V: Vector, E: Element, W: Load, const ROWS: usize, 
         return tile;
     }
     let len = operands.runs.len;
-    // Few sums take no longer than a search would.
-    if COLUMNS >= MIN_COLUMNS && (ROWS > 1 || COLUMNS >= MIN_COLUMNS_OF_ONE) && size_of::<E>() == size_of::<u32>() {
-        let mut room = NonZero::new();
-        // SAFETY: the rows fit: there are `len` inputs of four bytes behind each pointer.
-        let numbers = unsafe { room.find(token, row_pointers(operands, rows).map(<*const E>::cast), len) };
-        if let Some(numbers) = numbers.filter(|numbers| numbers.are_below(len)) {
-            // SAFETY: the rows fit, the numbers are less than `len`, and the sizes are the operands'.
-            return unsafe {
-                let rows = row_pointers(operands, rows).map(<*const E>::cast);
-                let (stride, numbers) = (operands.weights.stride, numbers.numbers());
-                V::add_listed(token, &Listed { rows, columns: column_pointers(operands), stride, numbers }, tile)
-            };
-        }
-    }
     // The commonest stride, known to the compiler, which then folds it into the addresses.
     // SAFETY: the rows fit, there is a run, and the sizes are the operands'.
     unsafe {
@@ -204,40 +190,157 @@ pub(crate) fn accumulate_run<V: Vector, E: Element, W: Load, const ROWS: usize, 
     }
 }
 
-/// The fewest vectors of outputs for which inputs of 0 are looked for, and the fewest for a single row.
-const MIN_COLUMNS: usize = 2;
-const MIN_COLUMNS_OF_ONE: usize = 4;
-
-/// Some inputs of the rows of a tile, and their weights.
-#[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
-pub struct Listed<'a, W, const ROWS: usize, const COLUMNS: usize> {
-    /// The first input of each row.
-    pub(crate) rows: [*const f32; ROWS],
-    /// Its weights for each vector of outputs.
-    pub(crate) columns: [*const W; COLUMNS],
-    /// From the weights of one input to those of the next.
-    pub(crate) stride: usize,
-    /// Which inputs.
-    pub(crate) numbers: &'a [u16],
-}
-
-/// [`Vector::add_listed`] for any vector and any shape of a tile.
-///
-/// # Safety
-/// As there.
+/// [`accumulate_run`] of the inputs with these numbers only. If there are other ones among them, the tile stays as it is.
 #[inline(always)]
-pub(crate) unsafe fn add_listed<V: Vector, W: Load, const ROWS: usize, const COLUMNS: usize>(
+pub(crate) fn accumulate_listed<V: Vector, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
-    from: &Listed<'_, W, ROWS, COLUMNS>,
+    operands: &Operands<'_, V, f32, W, COLUMNS>,
+    rows: [usize; ROWS],
+    numbers: Numbers<'_>,
     mut tile: Tile<V, ROWS, COLUMNS>,
 ) -> Tile<V, ROWS, COLUMNS> {
-    let (rows, columns) = (from.rows, from.columns);
-    for number in from.numbers {
+    if !operands.fit(rows) || !numbers.are_below(operands.runs.len) {
+        return tile;
+    }
+    // SAFETY: the rows fit.
+    let (rows, columns) = unsafe { (row_pointers(operands, rows), column_pointers(operands)) };
+    for number in numbers.numbers() {
         let k = usize::from(*number);
-        // SAFETY: the caller vouches for that input and its weights.
-        unsafe { step(token, &rows, &columns, (k, k * from.stride), (1.0, 0.0), &mut tile) };
+        // SAFETY: the number is that of an input of the run.
+        unsafe { step(token, &rows, &columns, (k, k * operands.weights.stride), (1.0, 0.0), &mut tile) };
     }
     tile
+}
+
+/// The numbers of those of the `len` inputs from each of `rows` on that are not zero in all of them; `None` if it is as well to
+/// take all.
+#[inline(always)]
+pub(crate) fn non_zero_inputs<'r, T: FindNonZero, const ROWS: usize>(
+    token: T,
+    inputs: &[f32],
+    rows: [usize; ROWS],
+    len: usize,
+    room: &'r mut NonZero,
+) -> Option<Numbers<'r>> {
+    let last = inputs.len().checked_sub(len)?;
+    let mut pointers = [inputs.as_ptr().cast(); ROWS];
+    for (pointer, row) in pointers.iter_mut().zip(rows) {
+        if row > last {
+            return None;
+        }
+        // SAFETY: `len` inputs follow the row's first.
+        *pointer = unsafe { inputs.as_ptr().add(row).cast() };
+    }
+    // SAFETY: likewise.
+    unsafe { room.find(token, pointers, len) }
+}
+
+/// Rows of inputs times panels of [`PANEL`] outputs.
+pub(crate) struct Product<'a, W> {
+    /// The inputs of the first row; those of the next begin `row_pitch` further on.
+    pub(crate) inputs: &'a [f32],
+    pub(crate) row_pitch: usize,
+    pub(crate) rows: usize,
+    /// How many inputs of each row are multiplied.
+    pub(crate) len: usize,
+    /// The weights from the first panel's first on; those of the next panel begin `panel_pitch` further on.
+    pub(crate) weights: &'a [W],
+    pub(crate) panel_pitch: usize,
+    pub(crate) panels: usize,
+    /// What the sums of each row begin with; if there is nothing, with the outputs as they are.
+    pub(crate) bias: Option<&'a [f32]>,
+    /// The least value that is stored.
+    pub(crate) floor: f32,
+    /// The outputs of the first row; those of the next begin `out_pitch` further on.
+    pub(crate) out: &'a mut [f32],
+    pub(crate) out_pitch: usize,
+    /// Whether to look for inputs of 0.
+    pub(crate) search: bool,
+}
+
+impl<W> Product<'_, W> {
+    /// Whether all operands lie within their slices.
+    #[inline(always)]
+    fn fits(&self) -> bool {
+        let within = |count: usize, pitch: usize, len: usize, all: usize| match extent(count, pitch, len) {
+            Some(extent) => extent <= all,
+            None => false,
+        };
+        let width = PANEL.saturating_mul(self.panels);
+        within(self.rows, self.row_pitch, self.len, self.inputs.len())
+            && within(self.panels, self.panel_pitch, PANEL.saturating_mul(self.len), self.weights.len())
+            && within(self.rows, self.out_pitch, width, self.out.len())
+            && self.bias.is_none_or(|bias| bias.len() >= width)
+            && self.len > 0
+    }
+}
+
+/// A tile from what its sums begin with to what is stored, of an f32 or f16 panel. Distances are in bytes.
+#[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "other backends have no loops for it"))]
+pub struct WholeTile {
+    /// The first input of the first row, and what is behind its last.
+    pub(super) inputs: *const f32,
+    pub(super) inputs_end: *const f32,
+    /// From the inputs of a row to those of the next.
+    pub(super) row_pitch: usize,
+    /// What the sums of the first row begin with, and from there to the next; 0 where all begin with the same.
+    pub(super) begin: *const f32,
+    pub(super) begin_pitch: usize,
+    /// Where the first row is stored, and from there to the next.
+    pub(super) out: *mut f32,
+    pub(super) out_pitch: usize,
+    /// The least value that is stored.
+    pub(super) floor: f32,
+}
+
+/// Computes a product in tiles of the backend's own, which its rows must fill.
+#[inline(always)]
+pub(crate) fn compute_whole_tiles<V: Vector, W: Load, const ROWS: usize, const COLUMNS: usize>(
+    token: V::Token,
+    product: Product<'_, W>,
+) {
+    if V::WHOLE_TILE != (ROWS, COLUMNS) || !product.fits() {
+        return;
+    }
+    let Product { row_pitch, len, out_pitch, panel_pitch, .. } = product;
+    let (weights, out, bias) = (product.weights.as_ptr(), product.out.as_mut_ptr(), product.bias.map(<[f32]>::as_ptr));
+    let mut room = NonZero::new();
+    let mut tile = WholeTile {
+        inputs: product.inputs.as_ptr(),
+        inputs_end: product.inputs.as_ptr(),
+        row_pitch: row_pitch * size_of::<f32>(),
+        begin: out,
+        begin_pitch: if bias.is_some() { 0 } else { out_pitch * size_of::<f32>() },
+        out,
+        out_pitch: out_pitch * size_of::<f32>(),
+        floor: product.floor,
+    };
+    for row in (0..product.rows / ROWS * ROWS).step_by(ROWS) {
+        // SAFETY: all rows, panels and outputs lie within their slices, and so does each part of them; the numbers that are found
+        // are less than `len`.
+        unsafe {
+            tile.inputs = product.inputs.as_ptr().add(row * row_pitch);
+            tile.inputs_end = tile.inputs.add(len);
+            let mut numbers = None;
+            if product.search {
+                let mut rows = [tile.inputs.cast(); ROWS];
+                for (r, pointer) in rows.iter_mut().enumerate() {
+                    *pointer = tile.inputs.add(r * row_pitch).cast();
+                }
+                numbers = room.find(token, rows, len).map(|numbers| numbers.numbers());
+            }
+            let out = out.add(row * out_pitch);
+            let begin = bias.unwrap_or(out);
+            for panel in 0..product.panels {
+                for lane in (0..PANEL).step_by(COLUMNS * V::LANES) {
+                    tile.begin = begin.add(panel * PANEL + lane);
+                    tile.out = out.add(panel * PANEL + lane);
+                    V::compute_whole(token, &tile, weights.add(panel * panel_pitch + lane), numbers);
+                }
+            }
+        }
+    }
 }
 
 /// The first input of each row.
