@@ -131,7 +131,7 @@ fn dense_part<W: Weight>(backend: Backend, rows: usize, part: Part<'_>, weights:
     if panels < outputs {
         sums.begun = W::dense_narrow(backend, sums.reborrow());
     }
-    let whole = W::dense_whole_tiles(backend, sums.reborrow());
+    let whole = if panels > 0 { W::dense_whole_tiles(backend, sums.reborrow()) } else { 0 };
     let (beside, below) = sums.split_at(whole);
     for (mut sums, first) in [(beside, panels), (below, 0)] {
         if sums.rows > 0 && first < outputs {
@@ -155,11 +155,13 @@ pub struct Sums<'a, W> {
 }
 
 impl<W: Weight> Sums<'_, W> {
+    #[inline(always)]
     fn reborrow(&mut self) -> Sums<'_, W> {
         Sums { out: &mut *self.out, ..*self }
     }
 
     /// Those of the first `rows` rows, and the others.
+    #[inline(always)]
     fn split_at(self, rows: usize) -> (Self, Self) {
         let rows = rows.min(self.rows);
         let (above, below) = self.out.split_at_mut_checked(rows * self.weights.outputs()).unwrap_or_default();
@@ -235,7 +237,8 @@ impl<W: Weight> Kernel for RowsKernel<'_, W> {
     }
 }
 
-/// Computes as many rows, of all panels that are whole, as fill tiles for which the backend has a loop of its own: how many.
+/// Computes as many rows as possible, of all panels that are whole, in tiles for which the backend has a loop of its own: how
+/// many.
 pub(super) struct WholeTilesKernel<'a, W>(pub(super) Sums<'a, W>);
 
 impl<W: Weight> Kernel for WholeTilesKernel<'_, W> {
@@ -249,7 +252,11 @@ impl<W: Weight> Kernel for WholeTilesKernel<'_, W> {
         if V::WHOLE_TILE != (ROWS, COLUMNS) {
             return 0;
         }
-        let rows = self.0.rows / ROWS * ROWS;
+        let Sums { part, rows, .. } = self.0;
+        // Where nothing is added to sums that are there already, the last tile may compute some rows again, which few rows are not
+        // worth.
+        let again = part.begin && part.len <= INPUTS_AT_A_TIME && rows >= ROWS && rows % ROWS >= ROWS / 2;
+        let rows = if again { rows } else { rows / ROWS * ROWS };
         let (sums, _) = self.0.split_at(rows);
         sums.blocks::<V, ROWS, COLUMNS, true>(token);
         rows
@@ -271,22 +278,25 @@ const MIN_NARROW_INPUTS: usize = 512;
 
 impl<W: Weight> Sums<'_, W> {
     /// All sums, of so many rows and from so many inputs at a time that they stay in the caches; `WHOLE`: of the whole panels
-    /// only, in the backend's own tiles, which the rows fill.
+    /// only, in the backend's own tiles.
     #[inline(always)]
     fn blocks<V: Vector, const ROWS: usize, const COLUMNS: usize, const WHOLE: bool>(self, token: V::Token) {
-        let Sums { part, weights, rows, out, begun, first } = self;
-        for (index, out) in out.chunks_mut((ROWS_AT_A_TIME * weights.outputs()).max(1)).enumerate() {
-            let row = index * ROWS_AT_A_TIME;
-            let x = part.x.get(row * part.row_stride..).unwrap_or_default();
-            let rows = ROWS_AT_A_TIME.min(rows - row);
-            let mut sums = Sums { part: Part { x, ..part }, weights, rows, out, begun, first };
-            // Most often all outputs begin with the first input.
-            let all = weights.outputs();
-            let panels = if WHOLE || begun > 0 { all / PANEL * PANEL } else { all };
-            let end = if WHOLE { panels } else { all };
-            for (outputs, begun) in [(first..panels, 0), (panels.max(first)..end, begun)] {
-                sums.parts::<V, ROWS, COLUMNS, WHOLE>(token, outputs, begun);
+        let (outputs, first) = (self.weights.outputs(), self.first);
+        // Most often all outputs begin with the first input.
+        let panels = if WHOLE || self.begun > 0 { outputs / PANEL * PANEL } else { outputs };
+        let mut rest = self;
+        while rest.rows > 0 {
+            // (Too few rows to fill a tile go with those before.)
+            let rows = if rest.rows < ROWS_AT_A_TIME + ROWS { rest.rows } else { ROWS_AT_A_TIME };
+            let (mut sums, others) = rest.split_at(rows);
+            if WHOLE {
+                sums.parts::<V, ROWS, COLUMNS, WHOLE>(token, first..panels, 0);
+            } else {
+                for (outputs, begun) in [(first..panels, 0), (panels.max(first)..outputs, sums.begun)] {
+                    sums.parts::<V, ROWS, COLUMNS, WHOLE>(token, outputs, begun);
+                }
             }
+            rest = others;
         }
     }
 

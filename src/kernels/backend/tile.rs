@@ -294,7 +294,7 @@ pub struct WholeTile {
     pub(super) floor: f32,
 }
 
-/// Computes a product in tiles of the backend's own, which its rows must fill.
+/// Computes a product in tiles of the backend's own. The rows must fill them, or the sums begin with biases.
 #[inline(always)]
 pub(crate) fn compute_whole_tiles<V: Vector, W: Load, const ROWS: usize, const COLUMNS: usize>(
     token: V::Token,
@@ -303,7 +303,7 @@ pub(crate) fn compute_whole_tiles<V: Vector, W: Load, const ROWS: usize, const C
     if V::WHOLE_TILE != (ROWS, COLUMNS) || !product.fits() {
         return;
     }
-    let Product { row_pitch, len, out_pitch, panel_pitch, .. } = product;
+    let Product { rows, row_pitch, len, out_pitch, panel_pitch, .. } = product;
     let (weights, out, bias) = (product.weights.as_ptr(), product.out.as_mut_ptr(), product.bias.map(<[f32]>::as_ptr));
     let mut room = NonZero::new();
     let mut tile = WholeTile {
@@ -316,7 +316,9 @@ pub(crate) fn compute_whole_tiles<V: Vector, W: Load, const ROWS: usize, const C
         out_pitch: out_pitch * size_of::<f32>(),
         floor: product.floor,
     };
-    for row in (0..product.rows / ROWS * ROWS).step_by(ROWS) {
+    let mut done = 0;
+    while done + ROWS <= rows || (done < rows && ROWS <= rows && bias.is_some()) {
+        let row = if done + ROWS <= rows { done } else { rows - ROWS };
         // SAFETY: all rows, panels and outputs lie within their slices, and so does each part of them; the numbers that are found
         // are less than `len`.
         unsafe {
@@ -340,6 +342,7 @@ pub(crate) fn compute_whole_tiles<V: Vector, W: Load, const ROWS: usize, const C
                 }
             }
         }
+        done += ROWS;
     }
 }
 
