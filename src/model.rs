@@ -7,6 +7,8 @@ use crate::blob::{self, PackedTensor, Parsed};
 use crate::error::{LoadError, RunError};
 use crate::kernels::backend::tile::Inputs;
 use crate::kernels::compiled;
+#[cfg(not(target_os = "none"))]
+use crate::kernels::conv2d::then_dense::{Background, ThenDense};
 use crate::kernels::dense::{dense_bytes_rows, dense_rows};
 use crate::kernels::int8::requantize::{Curve, Epilogue, Target};
 use crate::kernels::int8::{self, quantize::Source, tensor::Int8Tensor};
@@ -343,7 +345,8 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
             return Err(RunError::WrongInputLength { found: input.len(), expected: self.input_len() });
         }
         let too_small = RunError::ScratchTooSmall { found: scratch.len(), needed: self.scratch_bytes() };
-        self.execute(1, input, arena(scratch, self.scratch_bytes()).ok_or(too_small)?, layers).ok_or(too_small)
+        let arena = arena(scratch, self.scratch_bytes()).ok_or(too_small)?;
+        self.execute(1, input, arena, layers, &mut Kept::default()).ok_or(too_small)
     }
 
     fn run_batch_checked(
@@ -363,11 +366,12 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         }
         let too_small = RunError::ScratchTooSmall { found: scratch.len(), needed: self.scratch_bytes() };
         let at_a_time = scratch.len().checked_div(self.scratch_bytes()).filter(|room| *room > 0).ok_or(too_small)?;
+        let mut kept = Kept::default();
         for outputs in outputs.chunks_mut((at_a_time * output_len).max(1)) {
             let rows = outputs.len().checked_div(output_len).unwrap_or(0);
             let (these, others) = inputs.split_at(rows * input_len);
             let arena = arena(scratch, rows * self.scratch_bytes()).ok_or(too_small)?;
-            let made = self.execute(rows, these, arena, layers).ok_or(too_small)?;
+            let made = self.execute(rows, these, arena, layers, &mut kept).ok_or(too_small)?;
             outputs.iter_mut().zip(made).for_each(|(to, made)| *to = *made);
             inputs = others;
         }
@@ -376,8 +380,20 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
 
     /// The walk itself, for `rows` inputs. `None` if the arena is too small, which the plan rules out.
     #[inline(always)]
-    fn execute<'s>(&self, rows: usize, input: Values<'_>, arena: &'s mut [u32], layers: usize) -> Option<&'s [f32]> {
+    fn execute<'s>(
+        &self,
+        rows: usize,
+        input: Values<'_>,
+        arena: &'s mut [u32],
+        layers: usize,
+        kept: &mut Kept,
+    ) -> Option<&'s [f32]> {
+        #[cfg(target_os = "none")]
+        let () = kept;
         let (mut held, mut before, mut element) = (0, 0, ElementType::F32);
+        // Whether what the layer before has left are this layer's outputs.
+        #[cfg(not(target_os = "none"))]
+        let mut computed = false;
         let mut walk = self.walk();
         for index in 0..layers {
             let Some(Ok(step)) = walk.advance() else { break };
@@ -400,11 +416,29 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
                 ElementType::Int8 => Values::Int8(bytemuck::cast_slice(source)),
             };
             let target = target.get_mut(words_before..)?;
-            let target = match step.output_type {
+            #[cfg_attr(target_os = "none", expect(unused_mut, reason = "only hosts compute two layers at a time"))]
+            let mut target = match step.output_type {
                 ElementType::F32 => Target::F32(bytemuck::cast_slice_mut(target)),
                 ElementType::Int8 => Target::Int8(bytemuck::cast_slice_mut(target)),
             };
             let tensor = self.tensor(index, step);
+            #[cfg(not(target_os = "none"))]
+            if let (true, Values::F32(outputs), Target::F32(out)) = (computed, source, &mut target) {
+                computed = false;
+                out.iter_mut().zip(outputs).for_each(|(to, output)| *to = *output);
+                self.activate(step.layer.activation(), out);
+                (held, before, element) = (made, words_before, step.output_type);
+                continue;
+            }
+            #[cfg(not(target_os = "none"))]
+            if let (true, Some(next), Target::F32(room)) = (held == 0 && index + 1 < layers, walk.peek(), &mut target)
+                && let (Some(first), Some(second)) = (tensor.as_ref(), self.tensor(index + 1, next).as_ref())
+                && self.two_layers(rows, (step, first), (next, second), source, room, kept)
+            {
+                computed = true;
+                (held, before, element) = (made, words_before, step.output_type);
+                continue;
+            }
             self.layer(rows, step, tensor.as_ref(), source, workspace, target)?;
             (held, before, element) = (made, words_before, step.output_type);
         }
@@ -430,6 +464,102 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         if OPS & ops::SOFTMAX != 0 && matches!(step.layer, Layer::Softmax) {
             kernels::softmax_rows(self.backend, values, row);
         }
+    }
+
+    /// Runs a convolution over images and the dense layer behind it together, if that is worth it: the outputs are at the beginning
+    /// of `room` then.
+    #[cfg(not(target_os = "none"))]
+    fn two_layers(
+        &self,
+        rows: usize,
+        first: (&Step, &PackedTensor<'_>),
+        second: (&Step, &PackedTensor<'_>),
+        images: Values<'_>,
+        room: &mut [f32],
+        kept: &mut Kept,
+    ) -> bool {
+        const NEEDED: u32 = ops::CONV2D | ops::DENSE;
+        let ((conv, filters), (dense, weights)) = (first, second);
+        if OPS & NEEDED != NEEDED || rows < MIN_ROWS_OF_TWO_LAYERS {
+            return false;
+        }
+        let done = match (filters, weights) {
+            (PackedTensor::F32(filters), PackedTensor::F32(weights)) if OPS & ops::WEIGHTS_F32 != 0 => {
+                self.two_layers_of(rows, (conv, *filters), (dense, *weights), images, room, kept)
+            }
+            (PackedTensor::F16(filters), PackedTensor::F16(weights)) if OPS & ops::WEIGHTS_F16 != 0 => {
+                self.two_layers_of(rows, (conv, *filters), (dense, *weights), images, room, kept)
+            }
+            _ => None,
+        };
+        done.is_some()
+    }
+
+    #[cfg(not(target_os = "none"))]
+    fn two_layers_of<W: Weight>(
+        &self,
+        rows: usize,
+        (step, filters): (&Step, Panels<'_, W>),
+        (next, weights): (&Step, Panels<'_, W>),
+        mut images: Values<'_>,
+        room: &mut [f32],
+        kept: &mut Kept,
+    ) -> Option<()> {
+        let (Layer::Conv2d(conv), Layer::Dense(dense)) = (&step.layer, &next.layer) else { return None };
+        let (read, made) = (step.read as usize, step.made as usize);
+        let layers = ThenDense::new((conv, filters, floor(conv.activation)), (step.input, step.output), weights)?;
+        if kept.is_none() {
+            // It is for nothing if the first image has no background.
+            if !self.is_mostly_zero(images.split_at(read).0) {
+                return None;
+            }
+            let activate = |values: &mut [f32]| self.activate(conv.activation, values);
+            *kept = layers.background(self.backend, activate, room.get_mut(..made)?);
+        }
+        let background = kept.as_ref()?;
+        let least = floor(dense.activation);
+        // The outputs come first. All images are worked on in the last one's room, which the first-level cache soon holds.
+        let (outputs, room) = room.get_mut(..rows * made)?.split_at_mut_checked((rows - 1) * made)?;
+        let width = weights.outputs();
+        for (row, out) in outputs.get_mut(..rows * width)?.chunks_exact_mut(width.max(1)).enumerate() {
+            let (image, others) = images.split_at(read);
+            let run = |values: &[f32]| layers.run(self.backend, values, background, least, room, out);
+            if !self.with_f32(image, run)? {
+                if row == 0 {
+                    return None;
+                }
+                self.convolution(step, image, filters, Target::F32(room))?;
+                dense_rows(self.backend, 1, room, weights, least, out);
+            }
+            images = others;
+        }
+        Some(())
+    }
+
+    /// What `run` makes of values, or of those that bytes stand for; `None` if these are too many.
+    #[cfg(not(target_os = "none"))]
+    fn with_f32<R>(&self, values: Values<'_>, run: impl FnOnce(&[f32]) -> R) -> Option<R> {
+        match values {
+            Values::F32(values) => Some(run(values)),
+            Values::U8(bytes) => {
+                let mut room = [0.0; 4096];
+                let values = room.get_mut(..bytes.len())?;
+                self.scaled(bytes).convert(values);
+                Some(run(values))
+            }
+            Values::Int8(_) | Values::Within(_) => None,
+        }
+    }
+
+    /// Whether half of the values or more are 0.
+    #[cfg(not(target_os = "none"))]
+    fn is_mostly_zero(&self, values: Values<'_>) -> bool {
+        let zeros = match values {
+            Values::F32(values) => values.iter().filter(|value| **value == 0.0).count(),
+            Values::U8(bytes) if self.parsed.input.offset == 0.0 => bytes.iter().filter(|byte| **byte == 0).count(),
+            _ => 0,
+        };
+        zeros >= values.len().div_ceil(2)
     }
 
     /// Runs one layer for `rows` inputs, from `source` to `target`.
@@ -746,6 +876,16 @@ fn tensor<'b, const OPS: u32>(weights: &'b [u8], step: &Step) -> Option<PackedTe
 
 /// What may come behind a quantisation that is a step of its own.
 const QUANTIZED_FIRST: u32 = ops::WEIGHTS_INT8_GROUPED | ops::DEPTHWISE_CONV2D | ops::MAX_POOL2D | ops::AVG_POOL2D;
+
+/// What is computed once for all inputs of a batch.
+#[cfg(not(target_os = "none"))]
+type Kept = Option<Background>;
+#[cfg(target_os = "none")]
+type Kept = ();
+
+/// The fewest inputs for which two layers may be computed together: what that takes once is less than what it saves then.
+#[cfg(not(target_os = "none"))]
+const MIN_ROWS_OF_TWO_LAYERS: usize = 8;
 
 /// What a layer reads.
 #[derive(Clone, Copy)]

@@ -223,6 +223,11 @@ impl<'a> WalkAgain<'a> {
         self.step.map(Ok)
     }
 
+    /// The next step, without going there.
+    pub(crate) fn peek(&self) -> Option<&'a Step> {
+        self.steps.as_slice().first()
+    }
+
     /// As [`Walk::steps`].
     pub(crate) fn steps(self) -> impl Iterator<Item = Step> {
         self.steps.copied()

@@ -8,6 +8,8 @@ use super::backend::taps::Lanes;
 #[cfg(cortex_m_fpu)]
 use super::backend::tile::{Element, Inputs};
 use super::conv2d::ConvKernel;
+#[cfg(not(target_os = "none"))]
+use super::conv2d::then_dense::ThenDenseKernel;
 use super::dense::{NarrowKernel, RowKernel, RowsKernel, Sums, WholeTilesKernel};
 use super::depthwise_conv2d::DepthwiseKernel;
 #[cfg(cortex_m_fpu)]
@@ -52,6 +54,12 @@ macro_rules! compiled {
                 backend.dispatch(kernel)
             }
 
+            #[cfg(not(target_os = "none"))]
+            #[inline(never)]
+            pub(super) fn conv2d_then_dense(backend: Backend, kernel: ThenDenseKernel<'_, $weight>) -> bool {
+                backend.dispatch(kernel)
+            }
+
             #[inline(never)]
             pub(super) fn depthwise_conv2d(backend: Backend, kernel: DepthwiseKernel<'_, f32, $weight>) {
                 backend.dispatch(kernel);
@@ -88,6 +96,11 @@ macro_rules! compiled {
 
             fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, Self>) -> bool {
                 $module::conv2d_bytes(backend, kernel)
+            }
+
+            #[cfg(not(target_os = "none"))]
+            fn conv2d_then_dense(backend: Backend, kernel: ThenDenseKernel<'_, Self>) -> bool {
+                $module::conv2d_then_dense(backend, kernel)
             }
 
             fn depthwise_conv2d(backend: Backend, kernel: DepthwiseKernel<'_, f32, Self>) {

@@ -6,6 +6,8 @@
 
 #[cfg(not(target_os = "none"))]
 mod foreground;
+#[cfg(not(target_os = "none"))]
+pub(crate) mod then_dense;
 
 use super::backend::non_zero::FindNonZero;
 use super::backend::tile::{Element, Inputs, Operands, Runs, Weights, accumulate_run, accumulate_windows};

@@ -30,6 +30,8 @@ pub(crate) mod sealed {
     use crate::kernels::backend::Backend;
     use crate::kernels::backend::tile::{Element, Inputs};
     use crate::kernels::conv2d::ConvKernel;
+    #[cfg(not(target_os = "none"))]
+    use crate::kernels::conv2d::then_dense::ThenDenseKernel;
     use crate::kernels::dense::Sums;
     use crate::kernels::depthwise_conv2d::DepthwiseKernel;
 
@@ -63,6 +65,9 @@ pub(crate) mod sealed {
         fn conv2d(backend: Backend, kernel: ConvKernel<'_, f32, Self>) -> bool;
         /// A convolution over bytes, likewise.
         fn conv2d_bytes(backend: Backend, kernel: ConvKernel<'_, u8, Self>) -> bool;
+        /// A convolution and the dense layer behind it, if that is worth it.
+        #[cfg(not(target_os = "none"))]
+        fn conv2d_then_dense(backend: Backend, kernel: ThenDenseKernel<'_, Self>) -> bool;
         /// A depthwise convolution.
         fn depthwise_conv2d(backend: Backend, kernel: DepthwiseKernel<'_, f32, Self>);
         /// A depthwise convolution over bytes.
@@ -229,6 +234,12 @@ impl<'a, W: Weight> Panels<'a, W> {
     #[must_use]
     pub const fn bias(&self) -> &'a [f32] {
         self.bias
+    }
+
+    /// The panels, the first of which begins with the first value, and what follows them in the tensor.
+    #[cfg(not(target_os = "none"))]
+    pub(crate) const fn weights(&self) -> &'a [W] {
+        self.weights
     }
 
     /// The weight of one input for one output; `None` if there is no such input or output.

@@ -90,6 +90,12 @@ impl Geometry {
         self.output.width.into()
     }
 
+    /// How many outputs there are, of each filter.
+    #[cfg(not(target_os = "none"))]
+    pub(super) fn outputs(&self) -> usize {
+        self.output_height() as usize * self.output_width() as usize
+    }
+
     pub(super) fn elements(&self) -> usize {
         self.height() as usize * self.width() as usize * self.channels()
     }

@@ -32,11 +32,9 @@ pub(crate) fn accumulate_narrow<V: Vector, W: Load, const ROWS: usize>(
     if !V::PERMUTES || width == 0 || width > PANEL {
         return 0;
     }
-    // The greatest common divisor of a width and a power of two.
-    let common = 1 << width.trailing_zeros().min(V::LANES.trailing_zeros());
-    let pattern = Pattern { width, inputs: V::LANES / common };
+    let pattern = Pattern::new::<V>(width);
     // Few rows take turns with several sets of sums, since a sum has to wait for the one before it.
-    match (width / common, ROWS) {
+    match (width / pattern.common, ROWS) {
         (1, 1) => pattern.stream::<V, W, ROWS, 1, 8>(token, x, weights, sums),
         (3, 1) => pattern.stream::<V, W, ROWS, 3, 2>(token, x, weights, sums),
         (1, _) => pattern.stream::<V, W, ROWS, 1, 2>(token, x, weights, sums),
@@ -46,15 +44,62 @@ pub(crate) fn accumulate_narrow<V: Vector, W: Load, const ROWS: usize>(
     }
 }
 
+/// Some groups of inputs that lie apart.
+#[cfg(not(target_os = "none"))]
+#[derive(Clone, Copy)]
+pub(crate) struct Groups<'a> {
+    /// The inputs, group behind group; a vector's length must follow that nobody looks at.
+    pub(crate) values: &'a [f32],
+    /// Which of all groups these are.
+    pub(crate) numbers: &'a [u16],
+    /// What is subtracted from each group's inputs; likewise.
+    pub(crate) less: &'a [f32],
+    /// How many inputs a group has.
+    pub(crate) len: usize,
+}
+
+/// Adds to `sums` the products of all groups with their weights, for a panel of `width` outputs; `false` if width, length or backend
+/// do not suit, or if there are not enough inputs or weights.
+#[cfg(not(target_os = "none"))]
+#[inline(always)]
+pub(crate) fn accumulate_groups<V: Vector, W: Load>(
+    token: V::Token,
+    groups: &Groups<'_>,
+    weights: &[W],
+    width: usize,
+    sums: &mut [f32; PANEL],
+) -> bool {
+    if !V::PERMUTES || width == 0 || width > PANEL {
+        return false;
+    }
+    let pattern = Pattern::new::<V>(width);
+    match (width.checked_div(pattern.common).unwrap_or(0), V::LANES == PANEL) {
+        (1, _) => pattern.stream_groups::<V, W, 1, 8>(token, groups, weights, sums),
+        (3, _) => pattern.stream_groups::<V, W, 3, 2>(token, groups, weights, sums),
+        // (With half as many registers there is room for one set only.)
+        (5, true) => pattern.stream_groups::<V, W, 5, 2>(token, groups, weights, sums),
+        (5, false) => pattern.stream_groups::<V, W, 5, 1>(token, groups, weights, sums),
+        _ => false,
+    }
+}
+
 /// The order of weights in a panel, in vectors of them.
 struct Pattern {
     /// The panel's outputs.
     width: usize,
+    /// The greatest common divisor of the width and of a vector's lanes.
+    common: usize,
     /// After so many inputs, a vector begins with the first output again.
     inputs: usize,
 }
 
 impl Pattern {
+    #[inline(always)]
+    fn new<V: Vector>(width: usize) -> Self {
+        let common = 1 << width.trailing_zeros().min(V::LANES.trailing_zeros());
+        Self { width, common, inputs: V::LANES / common }
+    }
+
     /// [`accumulate_narrow`] for a pattern of `VECTORS` vectors, with `SETS` sets of sums that take turns.
     #[inline(always)]
     fn stream<V: Vector, W: Load, const ROWS: usize, const VECTORS: usize, const SETS: usize>(
@@ -95,12 +140,75 @@ impl Pattern {
                 }
             }
         }
+        self.collect::<V, ROWS, VECTORS>(token, &tiles, sums);
+        steps * inputs
+    }
+
+    /// [`accumulate_groups`] for a pattern of `VECTORS` vectors, with `SETS` sets of sums that take turns.
+    #[cfg(not(target_os = "none"))]
+    #[inline(always)]
+    fn stream_groups<V: Vector, W: Load, const VECTORS: usize, const SETS: usize>(
+        &self,
+        token: V::Token,
+        groups: &Groups<'_>,
+        weights: &[W],
+        sums: &mut [f32; PANEL],
+    ) -> bool {
+        let Groups { values, numbers, less, len } = *groups;
+        let steps = len.checked_div(SETS * self.inputs).unwrap_or(0);
+        let group_weights = len * self.width;
+        let all_groups = weights.len().checked_div(group_weights).unwrap_or(0);
+        let enough = |slice: &[f32], groups: usize| match groups.checked_mul(len) {
+            Some(needed) => slice.len().checked_sub(V::LANES).is_some_and(|there| needed <= there),
+            None => false,
+        };
+        if steps * SETS * self.inputs != len || !enough(values, numbers.len()) || !enough(less, 1) {
+            return false;
+        }
+        let lanes = self.lanes::<V, VECTORS>(token);
+        let zero = V::splat(token, 0.0);
+        let mut tiles = [[[zero]; VECTORS]; SETS];
+        for (index, number) in numbers.iter().enumerate() {
+            let number = usize::from(*number);
+            if number >= all_groups {
+                return false;
+            }
+            for step in 0..steps {
+                for (set, tile) in tiles.iter_mut().enumerate() {
+                    let input = (step * SETS + set) * self.inputs;
+                    // SAFETY: `input` is less than `len`: so many values and a vector of them are there for each number and in `less`.
+                    // Each of all groups has `group_weights`, which are so many whole patterns.
+                    unsafe {
+                        let less = V::load_from(token, less.as_ptr().add(input));
+                        let x = V::load_from(token, values.as_ptr().add(index * len + input)).sub(less);
+                        let weights = weights.as_ptr().add(number * group_weights + input * self.width);
+                        for (v, ([sum], lanes)) in tile.iter_mut().zip(lanes).enumerate() {
+                            *sum = x.permute(lanes).mul_add(W::load(token, weights.add(v * V::LANES)), *sum);
+                        }
+                    }
+                }
+            }
+        }
+        let mut rows = [*sums];
+        self.collect::<V, 1, VECTORS>(token, &tiles, &mut rows);
+        [*sums] = rows;
+        true
+    }
+
+    /// Adds the lanes of all sets to the sums that they belong to.
+    #[inline(always)]
+    fn collect<V: Vector, const ROWS: usize, const VECTORS: usize>(
+        &self,
+        token: V::Token,
+        tiles: &[[[V; ROWS]; VECTORS]],
+        sums: &mut [[f32; PANEL]; ROWS],
+    ) {
         let mut buffers: [Sums; ROWS] = [[0.0; MAX_VECTORS * MAX_LANES + PANEL]; ROWS];
         for tile in tiles {
-            for (v, row_sums) in tile.into_iter().enumerate() {
-                for (sum, buffer) in row_sums.into_iter().zip(&mut buffers) {
+            for (v, row_sums) in tile.iter().enumerate() {
+                for (sum, buffer) in row_sums.iter().zip(&mut buffers) {
                     let to = buffer.get_mut(v * V::LANES..(v + 1) * V::LANES).unwrap_or_default();
-                    V::load(token, to).add(sum).store(to);
+                    V::load(token, to).add(*sum).store(to);
                 }
             }
         }
@@ -115,7 +223,6 @@ impl Pattern {
                 sum.store(sums);
             }
         }
-        steps * inputs
     }
 
     /// For each lane of the pattern's vectors the number of its input, in the low bits of the mantissa.

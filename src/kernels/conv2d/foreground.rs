@@ -31,16 +31,17 @@ impl<E: Element, T: FindNonZero> Sums<'_, E, T> {
         };
         let more_than_a_bound = !matches!(activation, Activation::None | Activation::Relu);
         for rows in foreground.parts() {
-            let part = foreground.part(self.token, rows);
+            let part = foreground.part(self.token, rows.clone());
+            let background = foreground.background(self.token, rows);
             let mut first = 0;
             if COLUMNS > 1 {
                 while let Some(columns) = weights.columns::<2>(V::LANES, first, self.filters) {
-                    self.part::<V, W, WINDOWS, 2>(&columns, &part, out);
+                    self.part::<V, W, WINDOWS, 2>(&columns, &part, part.foreground.numbers(), out);
                     first += 2 * V::LANES;
                 }
             }
             while let Some(columns) = weights.columns::<1>(V::LANES, first, self.filters) {
-                self.part::<V, W, WINDOWS, 1>(&columns, &part, out);
+                self.part::<V, W, WINDOWS, 1>(&columns, &part, part.foreground.numbers(), out);
                 first += V::LANES;
             }
             for position in part.foreground.numbers().iter().take_while(|_| more_than_a_bound) {
@@ -50,28 +51,29 @@ impl<E: Element, T: FindNonZero> Sums<'_, E, T> {
             }
             first = 0;
             while let Some(columns) = weights.columns::<1>(V::LANES, first, self.filters) {
-                self.fill::<V, W>(&columns, &part, activation, out);
+                self.fill::<V, W>(&columns, background.numbers(), activation, out);
                 first += V::LANES;
             }
         }
         true
     }
 
-    /// Some columns of the foreground of some rows.
+    /// Some columns of the foreground of some rows, each output at its position.
     #[inline(always)]
-    fn part<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
+    pub(super) fn part<V: Vector<Token = T>, W: Weight, const WINDOWS: usize, const COLUMNS: usize>(
         &self,
         columns: &Columns<'_, W, COLUMNS>,
         part: &Part,
+        positions: &[u16],
         out: &mut [f32],
     ) {
         let [window_rows, _] = self.geometry.kernel();
         // With a number of pooled windows that the compiler knows, they stay in registers.
         if self.geometry.pooled() == 1 {
-            let tiles = part.tiles::<WINDOWS>(&self.geometry, 1, self.filters);
+            let tiles = part.tiles::<WINDOWS>(&self.geometry, 1, positions, self.filters);
             self.tiles::<V, W, WINDOWS, COLUMNS>(columns, 0..window_rows, 1, tiles, out);
         } else {
-            let tiles = part.tiles::<WINDOWS>(&self.geometry, MOST_POOLED, self.filters);
+            let tiles = part.tiles::<WINDOWS>(&self.geometry, MOST_POOLED, positions, self.filters);
             self.tiles::<V, W, WINDOWS, COLUMNS>(columns, 0..window_rows, MOST_POOLED, tiles, out);
         }
     }
@@ -81,7 +83,7 @@ impl<E: Element, T: FindNonZero> Sums<'_, E, T> {
     fn fill<V: Vector<Token = T>, W: Weight>(
         &self,
         columns: &Columns<'_, W, 1>,
-        part: &Part,
+        positions: &[u16],
         activation: Activation,
         out: &mut [f32],
     ) {
@@ -93,18 +95,18 @@ impl<E: Element, T: FindNonZero> Sums<'_, E, T> {
             activate::<V>(self.token, activation, core::iter::once(lanes.get_mut(..V::LANES).unwrap_or_default()));
             *sum = V::load(self.token, &lanes);
         }
-        for position in part.background.numbers() {
+        for position in positions {
             self.store(columns, &sums, usize::from(*position) * self.filters, out);
         }
     }
 }
 
 /// The windows that are pooled to an output: these many, or a single one.
-const MOST_POOLED: usize = 4;
+pub(super) const MOST_POOLED: usize = 4;
 /// The largest image, in rows and columns: a bit for each.
 const MAX_SIDE: usize = 64;
 /// The most outputs of a [`Part`]: so few that they stay in the first-level cache until the activation has been applied.
-const PART: usize = 512;
+pub(super) const PART: usize = 512;
 /// What may be written behind a list's last number.
 const SLACK: usize = 16;
 
@@ -125,7 +127,7 @@ impl Geometry {
 }
 
 /// The foreground of an image of one channel.
-struct Foreground<'a> {
+pub(super) struct Foreground<'a> {
     geometry: &'a Geometry,
     /// A bit for each output of each row, at the input column where its window begins: whether the window holds anything but
     /// zeros.
@@ -136,7 +138,7 @@ impl<'a> Foreground<'a> {
     /// `None` if it is as well to compute all outputs: because few or none are background, because some windows reach beyond
     /// the image, or because the image has several channels, or because this is made for other sizes.
     #[inline(always)]
-    fn find<T: FindNonZero>(token: T, image: &[f32], geometry: &'a Geometry) -> Option<Self> {
+    pub(super) fn find<T: FindNonZero>(token: T, image: &[f32], geometry: &'a Geometry) -> Option<Self> {
         let (width, height) = (geometry.width() as usize, geometry.height() as usize);
         let sizes = 16..=MAX_SIDE;
         if !T::IS_FAST || geometry.channels() != 1 || !sizes.contains(&width) || !sizes.contains(&height) {
@@ -173,25 +175,35 @@ impl<'a> Foreground<'a> {
 
     /// The outputs in parts, from the top: the rows of each.
     #[inline(always)]
-    fn parts(&self) -> impl Iterator<Item = Range<usize>> {
+    pub(super) fn parts(&self) -> impl Iterator<Item = Range<usize>> {
         let rows = self.geometry.output_height() as usize;
         let at_a_time = PART.checked_div(self.geometry.output_width() as usize).unwrap_or(1);
         (0..rows).step_by(at_a_time).map(move |first| first..rows.min(first + at_a_time))
     }
 
-    /// The foreground and the background of some rows.
+    /// The foreground of some rows.
     #[inline(always)]
-    fn part<T: FindNonZero>(&self, token: T, rows: Range<usize>) -> Part {
-        let mut part = Part { starts: List::new(), foreground: List::new(), background: List::new() };
-        let (outputs, all) = (self.geometry.output_width() as usize, beginnings(self.geometry));
+    pub(super) fn part<T: FindNonZero>(&self, token: T, rows: Range<usize>) -> Part {
+        let mut part = Part { starts: List::new(), foreground: List::new() };
+        let outputs = self.geometry.output_width() as usize;
         let [down, right] = self.geometry.distances();
         for (row, bits) in self.rows.iter().enumerate().take(rows.end).skip(rows.start) {
             part.starts.push(token, *bits, (row * (down * self.geometry.width()) as usize) as u16);
-            let (foreground, background) = (packed(*bits, right), packed(all & !bits, right));
-            part.foreground.push(token, foreground, (row * outputs) as u16);
-            part.background.push(token, background, (row * outputs) as u16);
+            part.foreground.push(token, packed(*bits, right), (row * outputs) as u16);
         }
         part
+    }
+
+    /// The background of some rows: where the outputs are stored, counted in outputs.
+    #[inline(always)]
+    fn background<T: FindNonZero>(&self, token: T, rows: Range<usize>) -> List<{ PART + SLACK }> {
+        let mut background = List::new();
+        let (outputs, all) = (self.geometry.output_width() as usize, beginnings(self.geometry));
+        let [_, right] = self.geometry.distances();
+        for (row, bits) in self.rows.iter().enumerate().take(rows.end).skip(rows.start) {
+            background.push(token, packed(all & !bits, right), (row * outputs) as u16);
+        }
+        background
     }
 }
 
@@ -218,26 +230,30 @@ fn packed(mut bits: u64, distance: i32) -> u64 {
     bits
 }
 
-/// Outputs of some rows.
-struct Part {
+/// The foreground of some rows.
+pub(super) struct Part {
     /// Of each output that is foreground the first input of its window.
     starts: List<{ PART + SLACK }>,
     /// Where these are stored, counted in outputs.
-    foreground: List<{ PART + SLACK }>,
-    /// Where those are stored that are background.
-    background: List<{ PART + SLACK }>,
+    pub(super) foreground: List<{ PART + SLACK }>,
 }
 
 impl Part {
-    /// The foreground as tiles of `WINDOWS` windows, of which `pooled` are pooled to an output.
+    /// The foreground as tiles of `WINDOWS` windows, of which `pooled` are pooled to an output that belongs at its position.
     #[inline(always)]
-    fn tiles<const WINDOWS: usize>(&self, geometry: &Geometry, pooled: usize, filters: usize) -> Tiles<'_, WINDOWS> {
+    fn tiles<'a, const WINDOWS: usize>(
+        &'a self,
+        geometry: &Geometry,
+        pooled: usize,
+        positions: &'a [u16],
+        filters: usize,
+    ) -> Tiles<'a, WINDOWS> {
         let mut offsets = [0; WINDOWS];
         for (window, offset) in offsets.iter_mut().enumerate().take(pooled) {
             *offset = geometry.index_of(geometry.corner([0, 0], window as i32));
         }
         let group = WINDOWS.checked_div(pooled).unwrap_or(0);
-        Tiles { starts: self.starts.numbers(), positions: self.foreground.numbers(), pooled, group, offsets, filters }
+        Tiles { starts: self.starts.numbers(), positions, pooled, group, offsets, filters }
     }
 }
 
