@@ -1,7 +1,7 @@
 //! The fully connected layer: rows of inputs times packed weights.
 
 use super::backend::narrow::accumulate_narrow;
-use super::backend::non_zero::{NonZero, Numbers};
+use super::backend::non_zero::{MIN_WORDS, NonZero, Numbers};
 use super::backend::tile::{
     Inputs, Operands, Product, Runs, Tile, Weights, accumulate_listed, accumulate_run, compute_whole_tiles,
     non_zero_inputs,
@@ -132,6 +132,9 @@ fn dense_part<W: Weight>(backend: Backend, rows: usize, part: Part<'_>, weights:
         sums.begun = W::dense_narrow(backend, sums.reborrow());
     }
     let whole = if panels > 0 { W::dense_whole_tiles(backend, sums.reborrow()) } else { 0 };
+    if whole == rows && panels == outputs {
+        return;
+    }
     let (beside, below) = sums.split_at(whole);
     for (mut sums, first) in [(beside, panels), (below, 0)] {
         if sums.rows > 0 && first < outputs {
@@ -388,7 +391,7 @@ impl<W: Weight> Sums<'_, W> {
             floor,
             out: self.out.get_mut(outputs.start..).unwrap_or_default(),
             out_pitch: self.weights.outputs(),
-            search: outputs.len() > FEW_VECTORS * V::LANES,
+            search: outputs.len() > FEW_VECTORS * V::LANES && len >= MIN_WORDS,
         };
         compute_whole_tiles::<V, W, ROWS, COLUMNS>(token, product);
     }

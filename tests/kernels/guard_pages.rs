@@ -207,6 +207,26 @@ fn convolutions_of_images_with_background() {
 }
 
 #[test]
+fn convolutions_of_images_with_background_and_dense_layers_behind() {
+    let (mut memory, mut rng) = (Memory::new(), Rng::with_seed(9));
+    for weights in [WeightType::F32, WeightType::F16] {
+        for outputs in 1..=16 {
+            for filters in [8, 16] {
+                let mut first = conv(filters, 3, Activation::Tanh);
+                (first.stride, first.weights) = ([2, 2], weights);
+                let last = Layer::Dense(Dense { outputs, activation: Activation::None, weights });
+                let spec = InputSpec { offset: 0.0, ..input(rng.u16(16..=20), rng.u16(16..=33), 1) };
+                let network = Network::random(spec, &[Layer::Conv2d(first), last], rng.u64(..));
+                let [height, width] = [spec.shape.height, spec.shape.width].map(usize::from);
+                let values: Vec<f32> = (0..9).flat_map(|_| with_background(&mut rng, height, width)).collect();
+                let bytes: Vec<u8> = values.iter().map(|value| (value.abs() * 100.0) as u8).collect();
+                memory.check_inputs(&network, &values, &bytes);
+            }
+        }
+    }
+}
+
+#[test]
 fn convolutions_of_every_width() {
     let (mut memory, mut rng) = (Memory::new(), Rng::with_seed(2));
     let activations =

@@ -10,7 +10,7 @@ pub(super) const AT_A_TIME: usize = 16;
 /// The most words that a list is made of.
 pub(crate) const MAX_WORDS: usize = 1024;
 /// With fewer words than that it is not worth it.
-const MIN_WORDS: usize = 64;
+pub(crate) const MIN_WORDS: usize = 64;
 
 /// How a backend finds the words of four bytes, an f32 or four int8 values, that are not zero.
 #[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
