@@ -95,11 +95,8 @@ fn images_with_background_and_without() {
 #[test]
 fn biases_and_weights_that_are_not_finite() {
     let mut rng = Rng::with_seed(2);
-    let mut sound = Network::random(
-        spec(20, 20),
-        &[Layer::Conv2d(conv(16, 3, Activation::None)), dense(10, Activation::None)],
-        3,
-    );
+    let mut sound =
+        Network::random(spec(20, 20), &[Layer::Conv2d(conv(16, 3, Activation::None)), dense(10, Activation::None)], 3);
     for tensor in &mut sound.tensors {
         tensor.bias = signed_vec(&mut rng, tensor.weights.len() / [9, 5184][usize::from(tensor.weights.len() > 1000)]);
     }

@@ -252,17 +252,11 @@ impl<W: Weight> Kernel for WholeTilesKernel<'_, W> {
         self,
         token: V::Token,
     ) -> usize {
-        if V::WHOLE_TILE != (ROWS, COLUMNS) {
-            return 0;
+        match V::WHOLE_TILE {
+            (8, 1) => self.0.rows_of_whole_tiles::<V, 8, 1>(token),
+            (6, 2) => self.0.rows_of_whole_tiles::<V, 6, 2>(token),
+            _ => 0,
         }
-        let Sums { part, rows, .. } = self.0;
-        // Where nothing is added to sums that are there already, the last tile may compute some rows again, which few rows are not
-        // worth.
-        let again = part.begin && part.len <= INPUTS_AT_A_TIME && rows >= ROWS && rows % ROWS >= ROWS / 2;
-        let rows = if again { rows } else { rows / ROWS * ROWS };
-        let (sums, _) = self.0.split_at(rows);
-        sums.blocks::<V, ROWS, COLUMNS, true>(token);
-        rows
     }
 }
 
@@ -280,6 +274,19 @@ const NARROW_ROWS: usize = 4;
 const MIN_NARROW_INPUTS: usize = 512;
 
 impl<W: Weight> Sums<'_, W> {
+    /// See [`WholeTilesKernel`].
+    #[inline(always)]
+    fn rows_of_whole_tiles<V: Vector, const ROWS: usize, const COLUMNS: usize>(self, token: V::Token) -> usize {
+        let Sums { part, rows, .. } = self;
+        // Where nothing is added to sums that are there already, the last tile may compute some rows again, which few rows are not
+        // worth.
+        let again = part.begin && part.len <= INPUTS_AT_A_TIME && rows >= ROWS && rows % ROWS >= ROWS / 2;
+        let rows = if again { rows } else { rows / ROWS * ROWS };
+        let (sums, _) = self.split_at(rows);
+        sums.blocks::<V, ROWS, COLUMNS, true>(token);
+        rows
+    }
+
     /// All sums, of so many rows and from so many inputs at a time that they stay in the caches; `WHOLE`: of the whole panels
     /// only, in the backend's own tiles.
     #[inline(always)]
@@ -312,8 +319,10 @@ impl<W: Weight> Sums<'_, W> {
         begun: usize,
     ) {
         let whole = self.part;
-        for first in (begun..whole.len).step_by(INPUTS_AT_A_TIME) {
-            let len = INPUTS_AT_A_TIME.min(whole.len - first);
+        // (A single panel's weights are soon read again, however many they are.)
+        let at_a_time = if outputs.len() > PANEL { INPUTS_AT_A_TIME } else { 4 * INPUTS_AT_A_TIME };
+        for first in (begun..whole.len).step_by(at_a_time) {
+            let len = at_a_time.min(whole.len - first);
             self.part = Part {
                 x: whole.x.get(first..).unwrap_or_default(),
                 first: whole.first + first,
