@@ -509,8 +509,8 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         let (read, made) = (step.read as usize, step.made as usize);
         let layers = ThenDense::new((conv, filters, floor(conv.activation)), (step.input, step.output), weights)?;
         if kept.is_none() {
-            // It is for nothing if the first image has no background.
-            if !self.is_mostly_zero(images.split_at(read).0) {
+            let (image, _) = images.split_at(read);
+            if !self.with_f32(image, |image| layers.suits(self.backend, image))? {
                 return None;
             }
             let activate = |values: &mut [f32]| self.activate(conv.activation, values);
@@ -549,17 +549,6 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
             }
             Values::Int8(_) | Values::Within(_) => None,
         }
-    }
-
-    /// Whether half of the values or more are 0.
-    #[cfg(not(target_os = "none"))]
-    fn is_mostly_zero(&self, values: Values<'_>) -> bool {
-        let zeros = match values {
-            Values::F32(values) => values.iter().filter(|value| **value == 0.0).count(),
-            Values::U8(bytes) if self.parsed.input.offset == 0.0 => bytes.iter().filter(|byte| **byte == 0).count(),
-            _ => 0,
-        };
-        zeros >= values.len().div_ceil(2)
     }
 
     /// Runs one layer for `rows` inputs, from `source` to `target`.

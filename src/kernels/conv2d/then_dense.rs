@@ -52,6 +52,11 @@ impl<'a, W: Weight> ThenDense<'a, W> {
         fits.then_some(Self { geometry, filters, activation: conv.activation, floor, dense })
     }
 
+    /// Whether the layers can be computed together for an image like this one, and whether it is worth it.
+    pub(crate) fn suits(&self, backend: Backend, image: &[f32]) -> bool {
+        suits(backend, &self.geometry, image)
+    }
+
     /// `None` if some of it is not finite. `activate` applies what the activation does besides its floor; `room` has the length of the
     /// convolution's output, and is overwritten.
     pub(crate) fn background(
@@ -90,6 +95,34 @@ impl<'a, W: Weight> ThenDense<'a, W> {
     }
 }
 
+/// See [`ThenDense::suits`].
+#[inline(never)]
+fn suits(backend: Backend, geometry: &Geometry, image: &[f32]) -> bool {
+    image.len() == geometry.elements() && backend.dispatch(SuitsKernel { geometry, image })
+}
+
+struct SuitsKernel<'a> {
+    geometry: &'a Geometry,
+    image: &'a [f32],
+}
+
+impl Kernel for SuitsKernel<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<V: Vector, const ROWS: usize, const COLUMNS: usize, const SINGLE: usize, const WINDOWS: usize>(
+        self,
+        token: V::Token,
+    ) -> bool {
+        can_leave_out::<V, WINDOWS>() && Foreground::find(token, self.image, self.geometry).is_some()
+    }
+}
+
+/// Whether the backend can leave out the background of both layers.
+const fn can_leave_out<V: Vector, const WINDOWS: usize>() -> bool {
+    V::UNROLL && V::PERMUTES && WINDOWS >= MOST_POOLED
+}
+
 /// NaN stays NaN.
 fn at_least(floor: f32, value: f32) -> f32 {
     if value < floor { floor } else { value }
@@ -115,7 +148,7 @@ impl<W: Weight> Kernel for ThenDenseKernel<'_, W> {
     ) -> bool {
         let Self { layers, image, background, room, sums } = self;
         let ThenDense { geometry, filters, activation, floor, dense } = *layers;
-        if !V::UNROLL || !V::PERMUTES || WINDOWS < MOST_POOLED {
+        if !can_leave_out::<V, WINDOWS>() {
             return false;
         }
         let Some(foreground) = Foreground::find(token, image, &geometry) else { return false };
