@@ -268,6 +268,9 @@ const INPUTS_AT_A_TIME: usize = 512;
 /// Outputs for which the rows pass by: their weights, of a part of the inputs, stay in the second-level cache.
 const OUTPUTS_AT_A_TIME: usize = 128;
 
+/// Products of vectors that take about as long as a call of another kernel.
+const WORTH_A_CALL: usize = 512;
+
 /// Rows of a narrow panel at a time.
 const NARROW_ROWS: usize = 4;
 /// The fewest inputs of a batch for which a narrow panel is worth a loop of its own.
@@ -278,9 +281,10 @@ impl<W: Weight> Sums<'_, W> {
     #[inline(always)]
     fn rows_of_whole_tiles<V: Vector, const ROWS: usize, const COLUMNS: usize>(self, token: V::Token) -> usize {
         let Sums { part, rows, .. } = self;
-        // Where nothing is added to sums that are there already, the last tile may compute some rows again, which few rows are not
-        // worth.
-        let again = part.begin && part.len <= INPUTS_AT_A_TIME && rows >= ROWS && rows % ROWS >= ROWS / 2;
+        // Where nothing is added to sums that are there already, the last tile may compute some rows again.
+        let panels = self.weights.outputs() / PANEL;
+        let again = part.begin && part.len <= INPUTS_AT_A_TIME && rows >= ROWS;
+        let again = again && panels * part.len * (ROWS - rows % ROWS) <= WORTH_A_CALL;
         let rows = if again { rows } else { rows / ROWS * ROWS };
         let (sums, _) = self.split_at(rows);
         sums.blocks::<V, ROWS, COLUMNS, true>(token);

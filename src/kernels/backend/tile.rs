@@ -294,6 +294,9 @@ pub struct WholeTile {
     pub(super) floor: f32,
 }
 
+/// One tile in so many is searched for zeros where the one before had too few.
+const SEARCHED: usize = 4;
+
 /// Computes a product in tiles of the backend's own. The rows must fill them, or the sums begin with biases.
 #[inline(always)]
 pub(crate) fn compute_whole_tiles<V: Vector, W: Load, const ROWS: usize, const COLUMNS: usize>(
@@ -316,6 +319,8 @@ pub(crate) fn compute_whole_tiles<V: Vector, W: Load, const ROWS: usize, const C
         out_pitch: out_pitch * size_of::<f32>(),
         floor: product.floor,
     };
+    // Where there were none, zeros are looked for in some tiles only.
+    let (mut found, mut tiles) = (false, 0_usize);
     let mut done = 0;
     while done + ROWS <= rows || (done < rows && ROWS <= rows && bias.is_some()) {
         let row = if done + ROWS <= rows { done } else { rows - ROWS };
@@ -325,13 +330,15 @@ pub(crate) fn compute_whole_tiles<V: Vector, W: Load, const ROWS: usize, const C
             tile.inputs = product.inputs.as_ptr().add(row * row_pitch);
             tile.inputs_end = tile.inputs.add(len);
             let mut numbers = None;
-            if product.search {
+            if product.search && (found || tiles.is_multiple_of(SEARCHED)) {
                 let mut rows = [tile.inputs.cast(); ROWS];
                 for (r, pointer) in rows.iter_mut().enumerate() {
                     *pointer = tile.inputs.add(r * row_pitch).cast();
                 }
                 numbers = room.find(token, rows, len).map(|numbers| numbers.numbers());
+                found = numbers.is_some();
             }
+            tiles += 1;
             let out = out.add(row * out_pitch);
             let begin = bias.unwrap_or(out);
             for panel in 0..product.panels {
