@@ -298,10 +298,13 @@ impl<W: Weight> Sums<'_, W> {
         let (outputs, first) = (self.weights.outputs(), self.first);
         // Most often all outputs begin with the first input.
         let panels = if WHOLE || self.begun > 0 { outputs / PANEL * PANEL } else { outputs };
+        // Weights of a single part stay in the caches by themselves.
+        let single = self.part.len <= INPUTS_AT_A_TIME && outputs <= OUTPUTS_AT_A_TIME;
         let mut rest = self;
         while rest.rows > 0 {
             // (Too few rows to fill a tile go with those before.)
-            let rows = if rest.rows < ROWS_AT_A_TIME + ROWS { rest.rows } else { ROWS_AT_A_TIME };
+            let all = single || rest.rows < ROWS_AT_A_TIME + ROWS;
+            let rows = if all { rest.rows } else { ROWS_AT_A_TIME };
             let (mut sums, others) = rest.split_at(rows);
             if WHOLE {
                 sums.parts::<V, ROWS, COLUMNS, WHOLE>(token, first..panels, 0);
