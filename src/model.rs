@@ -389,7 +389,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         kept: &mut Kept,
     ) -> Option<&'s [f32]> {
         #[cfg(target_os = "none")]
-        let () = kept;
+        let Kept = kept;
         let (mut held, mut before, mut element) = (0, 0, ElementType::F32);
         // Whether what the layer before has left are this layer's outputs.
         #[cfg(not(target_os = "none"))]
@@ -870,7 +870,8 @@ const QUANTIZED_FIRST: u32 = ops::WEIGHTS_INT8_GROUPED | ops::DEPTHWISE_CONV2D |
 #[cfg(not(target_os = "none"))]
 type Kept = Option<Background>;
 #[cfg(target_os = "none")]
-type Kept = ();
+#[derive(Default)]
+struct Kept;
 
 /// The fewest inputs for which two layers may be computed together: what that takes once is less than what it saves then.
 #[cfg(not(target_os = "none"))]
