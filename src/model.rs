@@ -346,7 +346,8 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         }
         let too_small = RunError::ScratchTooSmall { found: scratch.len(), needed: self.scratch_bytes() };
         let arena = arena(scratch, self.scratch_bytes()).ok_or(too_small)?;
-        self.execute(1, input, arena, layers, &mut Kept::default()).ok_or(too_small)
+        let mut kept = NOTHING_YET;
+        self.execute(1, input, arena, layers, &mut kept).ok_or(too_small)
     }
 
     fn run_batch_checked(
@@ -366,7 +367,7 @@ impl<'b, const OPS: u32> Model<'b, OPS> {
         }
         let too_small = RunError::ScratchTooSmall { found: scratch.len(), needed: self.scratch_bytes() };
         let at_a_time = scratch.len().checked_div(self.scratch_bytes()).filter(|room| *room > 0).ok_or(too_small)?;
-        let mut kept = Kept::default();
+        let mut kept = NOTHING_YET;
         for outputs in outputs.chunks_mut((at_a_time * output_len).max(1)) {
             let rows = outputs.len().checked_div(output_len).unwrap_or(0);
             let (these, others) = inputs.split_at(rows * input_len);
@@ -869,9 +870,12 @@ const QUANTIZED_FIRST: u32 = ops::WEIGHTS_INT8_GROUPED | ops::DEPTHWISE_CONV2D |
 /// What is computed once for all inputs of a batch.
 #[cfg(not(target_os = "none"))]
 type Kept = Option<Background>;
+#[cfg(not(target_os = "none"))]
+const NOTHING_YET: Kept = None;
 #[cfg(target_os = "none")]
-#[derive(Default)]
 struct Kept;
+#[cfg(target_os = "none")]
+const NOTHING_YET: Kept = Kept;
 
 /// The fewest inputs for which two layers may be computed together: what that takes once is less than what it saves then.
 #[cfg(not(target_os = "none"))]
