@@ -4,7 +4,7 @@ use super::backend::narrow::accumulate_narrow;
 use super::backend::non_zero::{MIN_WORDS, NonZero, Numbers};
 use super::backend::tile::{
     Inputs, Operands, Product, Runs, Tile, Weights, accumulate_listed, accumulate_run, compute_whole_tiles,
-    non_zero_inputs,
+    non_zero_inputs, rows_in_whole_tiles,
 };
 use super::backend::{Backend, Kernel};
 use super::pack::{Columns, PANEL, Panels, Weight};
@@ -45,7 +45,7 @@ pub(crate) fn dense_rows<W: Weight>(
     floor: f32,
     out: &mut [f32],
 ) {
-    if x.len() == rows * weights.inputs() && out.len() == rows * weights.outputs() {
+    if weights.fit(rows, x.len(), out.len()) {
         if rows == 1 && W::dense_without_vectors(Inputs::plain(x), weights, floor, out) {
             return;
         }
@@ -70,7 +70,7 @@ pub(crate) fn dense_bytes_rows<W: Weight>(
     /// Rows at a time: a few tiles, but on the small stack of a microcontroller, which has one image at a time, a single one.
     const ROWS: usize = if cfg!(target_os = "none") { 1 } else { 24 };
     let (inputs, outputs) = (weights.inputs(), weights.outputs());
-    if x.len() != rows * inputs || out.len() != rows * outputs || inputs == 0 || outputs == 0 {
+    if !weights.fit(rows, x.len(), out.len()) || inputs == 0 || outputs == 0 {
         return;
     }
     if rows == 1 && W::dense_without_vectors(Inputs { values: x, scale, offset }, weights, floor, out) {
@@ -252,11 +252,13 @@ impl<W: Weight> Kernel for WholeTilesKernel<'_, W> {
         self,
         token: V::Token,
     ) -> usize {
-        match V::WHOLE_TILE {
-            (8, 1) => self.0.rows_of_whole_tiles::<V, 8, 1>(token),
-            (6, 2) => self.0.rows_of_whole_tiles::<V, 6, 2>(token),
-            _ => 0,
+        if V::WHOLE_TILES == (0, 0) {
+            return 0;
         }
+        let rows = self.0.rows_for_whole_tiles(V::WHOLE_TILES);
+        let (sums, _) = self.0.split_at(rows);
+        sums.blocks::<V, ROWS, COLUMNS, true>(token);
+        rows
     }
 }
 
@@ -277,17 +279,20 @@ const NARROW_ROWS: usize = 4;
 const MIN_NARROW_INPUTS: usize = 512;
 
 impl<W: Weight> Sums<'_, W> {
-    /// See [`WholeTilesKernel`].
+    /// How many rows are left to tiles of these heights.
     #[inline(always)]
-    fn rows_of_whole_tiles<V: Vector, const ROWS: usize, const COLUMNS: usize>(self, token: V::Token) -> usize {
-        let Sums { part, rows, .. } = self;
-        // Where nothing is added to sums that are there already, the last tile may compute some rows again.
-        let panels = self.weights.outputs() / PANEL;
-        let again = part.begin && part.len <= INPUTS_AT_A_TIME && rows >= ROWS;
-        let again = again && panels * part.len * (ROWS - rows % ROWS) <= WORTH_A_CALL;
-        let rows = if again { rows } else { rows / ROWS * ROWS };
-        let (sums, _) = self.split_at(rows);
-        sums.blocks::<V, ROWS, COLUMNS, true>(token);
+    fn rows_for_whole_tiles(&self, heights: (usize, usize)) -> usize {
+        let Sums { part, mut rows, .. } = *self;
+        let (_, low) = heights;
+        // Where nothing is added to sums that are there already, some rows may be computed twice.
+        let twice = rows_in_whole_tiles(rows, heights) - rows;
+        let products = self.weights.outputs() / PANEL * part.len * twice;
+        if part.begin && part.len <= INPUTS_AT_A_TIME && rows >= low && products <= WORTH_A_CALL {
+            return rows;
+        }
+        while rows_in_whole_tiles(rows, heights) > rows {
+            rows -= 1;
+        }
         rows
     }
 
@@ -341,7 +346,7 @@ impl<W: Weight> Sums<'_, W> {
             for first in outputs.clone().step_by(OUTPUTS_AT_A_TIME) {
                 let end = outputs.end.min(first + OUTPUTS_AT_A_TIME);
                 if WHOLE {
-                    self.whole_tiles::<V, ROWS, COLUMNS>(token, first..end);
+                    self.whole_tiles::<V>(token, first..end);
                 } else {
                     self.tiles::<V, ROWS, COLUMNS>(token, first..end);
                 }
@@ -387,11 +392,7 @@ impl<W: Weight> Sums<'_, W> {
 
     /// All rows of some outputs, of which all panels are whole, in the backend's own tiles.
     #[inline(always)]
-    fn whole_tiles<V: Vector, const ROWS: usize, const COLUMNS: usize>(
-        &mut self,
-        token: V::Token,
-        outputs: Range<usize>,
-    ) {
+    fn whole_tiles<V: Vector>(&mut self, token: V::Token, outputs: Range<usize>) {
         let Part { x, row_stride, first, len, begin, floor } = self.part;
         let Some(columns) = self.weights.columns::<1>(PANEL, outputs.start, outputs.end) else { return };
         let [start] = columns.starts;
@@ -409,7 +410,7 @@ impl<W: Weight> Sums<'_, W> {
             out_pitch: self.weights.outputs(),
             search: outputs.len() > FEW_VECTORS * V::LANES && len >= MIN_WORDS,
         };
-        compute_whole_tiles::<V, W, ROWS, COLUMNS>(token, product);
+        compute_whole_tiles::<V, W>(token, product);
     }
 
     /// All rows of some outputs, as many at a time as there are left, up to `ROWS`.

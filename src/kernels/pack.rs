@@ -230,6 +230,12 @@ impl<'a, W: Weight> Panels<'a, W> {
         self.outputs
     }
 
+    /// Whether so many inputs and outputs are those of `rows` rows.
+    #[inline(always)]
+    pub(crate) fn fit(&self, rows: usize, inputs: usize, outputs: usize) -> bool {
+        rows.checked_mul(self.inputs) == Some(inputs) && rows.checked_mul(self.outputs) == Some(outputs)
+    }
+
     /// The biases, `[outputs]`.
     #[must_use]
     pub const fn bias(&self) -> &'a [f32] {

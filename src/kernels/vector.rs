@@ -26,8 +26,9 @@ pub trait Vector: Copy {
     /// that are left.
     const UNROLL: bool;
 
-    /// The rows and columns of the tile for which there is [`compute_whole`](Self::compute_whole).
-    const WHOLE_TILE: (usize, usize) = (0, 0);
+    /// The rows of the two tiles for which there is [`compute_whole`](Self::compute_whole), of the higher one and of the lower one; both
+    /// are as wide as a panel.
+    const WHOLE_TILES: (usize, usize) = (0, 0);
 
     /// The same value in every lane.
     fn splat(token: Self::Token, value: f32) -> Self;
@@ -47,14 +48,20 @@ pub trait Vector: Copy {
     /// `from` must be valid for reads of `LANES` values, and aligned as an f16 is.
     unsafe fn load_f16_from(token: Self::Token, from: *const f16) -> Self;
 
-    /// Computes and stores a tile of [`WHOLE_TILE`](Self::WHOLE_TILE): of all inputs, or of those with these numbers. `weights` are
-    /// those of the first input; the weights of each next are [`PANEL`](super::pack::PANEL) further on.
+    /// Computes and stores one of the [`WHOLE_TILES`](Self::WHOLE_TILES), the one with so many rows: of all inputs, or of those with
+    /// these numbers. `weights` are those of the first input; the weights of each next are [`PANEL`](super::pack::PANEL) further on.
     ///
     /// # Safety
-    /// Each row must have all inputs, something to begin with and outputs, each column the weights of all inputs, of which there is
-    /// one at least, and no number may be beyond them.
+    /// `ROWS` must be one of the two heights. Each of so many rows must have all inputs, of which there is one at least, and a panel's
+    /// width of what it begins with and of outputs to write; each input must have a panel's width of weights, and no number may
+    /// be beyond the inputs.
     #[inline(always)]
-    unsafe fn compute_whole<W: Load>(token: Self::Token, tile: &WholeTile, weights: *const W, numbers: Option<&[u16]>) {
+    unsafe fn compute_whole<W: Load, const ROWS: usize>(
+        token: Self::Token,
+        tile: &WholeTile,
+        weights: *const W,
+        numbers: Option<&[u16]>,
+    ) {
         let _ = (token, tile, weights, numbers);
     }
 

@@ -32,7 +32,8 @@ impl Token {
     }
 }
 
-impl FindNonZero for Token {
+// SAFETY: the numbers are written by the trait's own function.
+unsafe impl FindNonZero for Token {
     const IS_FAST: bool = true;
 
     #[inline(always)]
@@ -87,7 +88,7 @@ impl Vector for F32x8 {
     const PERMUTES: bool = true;
     const UNROLL: bool = true;
     #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
-    const WHOLE_TILE: (usize, usize) = (6, 2);
+    const WHOLE_TILES: (usize, usize) = (6, 4);
 
     #[inline(always)]
     fn splat(_: Token, value: f32) -> Self {
@@ -115,9 +116,20 @@ impl Vector for F32x8 {
 
     #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
     #[inline(always)]
-    unsafe fn compute_whole<W: Load>(_: Token, tile: &WholeTile, weights: *const W, numbers: Option<&[u16]>) {
+    unsafe fn compute_whole<W: Load, const ROWS: usize>(
+        _: Token,
+        tile: &WholeTile,
+        weights: *const W,
+        numbers: Option<&[u16]>,
+    ) {
         // SAFETY: the token proves that the processor has AVX2, FMA and F16C; the caller vouches for the tile.
-        unsafe { x86_tile::six_by_two(tile, weights, numbers) };
+        unsafe {
+            match ROWS {
+                6 => x86_tile::six_by_two(tile, weights, numbers),
+                4 => x86_tile::four_by_two(tile, weights, numbers),
+                _ => {}
+            }
+        };
     }
 
     #[inline(always)]

@@ -32,7 +32,8 @@ impl Token {
     }
 }
 
-impl FindNonZero for Token {
+// SAFETY: the lanes whose bits are set are moved to the front, each with `first` plus its number.
+unsafe impl FindNonZero for Token {
     const IS_FAST: bool = true;
 
     #[inline(always)]
@@ -99,7 +100,7 @@ impl Vector for F32x16 {
     const PERMUTES: bool = true;
     const UNROLL: bool = true;
     #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
-    const WHOLE_TILE: (usize, usize) = (8, 1);
+    const WHOLE_TILES: (usize, usize) = (8, 4);
 
     #[inline(always)]
     fn splat(_: Token, value: f32) -> Self {
@@ -137,9 +138,20 @@ impl Vector for F32x16 {
 
     #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
     #[inline(always)]
-    unsafe fn compute_whole<W: Load>(_: Token, tile: &WholeTile, weights: *const W, numbers: Option<&[u16]>) {
+    unsafe fn compute_whole<W: Load, const ROWS: usize>(
+        _: Token,
+        tile: &WholeTile,
+        weights: *const W,
+        numbers: Option<&[u16]>,
+    ) {
         // SAFETY: the token proves that the processor has AVX-512; the caller vouches for the tile.
-        unsafe { x86_tile::eight_by_one(tile, weights, numbers) };
+        unsafe {
+            match ROWS {
+                8 => x86_tile::eight_by_one(tile, weights, numbers),
+                4 => x86_tile::four_by_one(tile, weights, numbers),
+                _ => {}
+            }
+        };
     }
 
     #[inline(always)]

@@ -156,7 +156,7 @@ impl Pattern {
     ) -> bool {
         let Groups { values, numbers, less, len } = *groups;
         let steps = len.checked_div(SETS * self.inputs).unwrap_or(0);
-        let group_weights = len * self.width;
+        let Some(group_weights) = len.checked_mul(self.width) else { return false };
         let all_groups = weights.len().checked_div(group_weights).unwrap_or(0);
         let enough = |slice: &[f32], groups: usize| match groups.checked_mul(len) {
             Some(needed) => slice.len().checked_sub(V::LANES).is_some_and(|there| needed <= there),

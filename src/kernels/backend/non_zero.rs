@@ -13,8 +13,12 @@ pub(crate) const MAX_WORDS: usize = 1024;
 pub(crate) const MIN_WORDS: usize = 64;
 
 /// How a backend finds the words of four bytes, an f32 or four int8 values, that are not zero.
+///
+/// # Safety
+/// [`write_numbers`](Self::write_numbers) must write as many values as bits are set, each of them `first` plus the number of a bit:
+/// memory is accessed where they say.
 #[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
-pub trait FindNonZero: Copy {
+pub unsafe trait FindNonZero: Copy {
     /// Whether a search takes little beside the products that it may save.
     const IS_FAST: bool = false;
 

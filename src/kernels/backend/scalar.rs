@@ -12,7 +12,8 @@ pub(super) const NAME: &str = "scalar";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token(pub(super) ());
 
-impl FindNonZero for Token {}
+// SAFETY: the numbers are written by the trait's own function.
+unsafe impl FindNonZero for Token {}
 
 #[inline(always)]
 pub(super) fn call<K: Kernel>(kernel: K) -> K::Output {

@@ -259,7 +259,7 @@ pub(crate) struct Product<'a, W> {
 }
 
 impl<W> Product<'_, W> {
-    /// Whether all operands lie within their slices.
+    /// Whether all operands lie within their slices, and there is an input, without which a tile's loop would not end.
     #[inline(always)]
     fn fits(&self) -> bool {
         let within = |count: usize, pitch: usize, len: usize, all: usize| match extent(count, pitch, len) {
@@ -275,15 +275,18 @@ impl<W> Product<'_, W> {
     }
 }
 
-/// A tile from what its sums begin with to what is stored, of an f32 or f16 panel. Distances are in bytes.
+/// A tile from what its sums begin with to what is stored, of an f32 or f16 panel, [`PANEL`] outputs wide. Distances are in bytes.
 #[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "other backends have no loops for it"))]
 pub struct WholeTile {
-    /// The first input of the first row, and what is behind its last.
+    /// The first input of the first row, and what is behind its last, which is at least one further on.
     pub(super) inputs: *const f32,
     pub(super) inputs_end: *const f32,
     /// From the inputs of a row to those of the next.
     pub(super) row_pitch: usize,
+    /// What the processor may begin to fetch for the next tile, and from there to what it may fetch an input later.
+    pub(super) next_inputs: *const f32,
+    pub(super) next_step: usize,
     /// What the sums of the first row begin with, and from there to the next; 0 where all begin with the same.
     pub(super) begin: *const f32,
     pub(super) begin_pitch: usize,
@@ -294,62 +297,174 @@ pub struct WholeTile {
     pub(super) floor: f32,
 }
 
-/// One tile in so many is searched for zeros where the one before had too few.
-const SEARCHED: usize = 4;
-
-/// Computes a product in tiles of the backend's own. The rows must fill them, or the sums begin with biases.
+/// How many tiles of each of a backend's two heights compute `rows` rows: so many of the lower one behind the higher ones that few rows
+/// are computed twice.
 #[inline(always)]
-pub(crate) fn compute_whole_tiles<V: Vector, W: Load, const ROWS: usize, const COLUMNS: usize>(
-    token: V::Token,
-    product: Product<'_, W>,
-) {
-    if V::WHOLE_TILE != (ROWS, COLUMNS) || !product.fits() {
+const fn tiles_of(rows: usize, (high, low): (usize, usize)) -> (usize, usize) {
+    let (tiles, left) = (rows / high, rows % high);
+    match (tiles, left) {
+        (0, _) => (0, rows.div_ceil(low)),
+        (_, 0) => (tiles, 0),
+        _ if high + left <= 2 * low => (tiles - 1, 2),
+        _ if left <= low => (tiles, 1),
+        _ => (tiles + 1, 0),
+    }
+}
+
+/// How many rows are computed, some of them twice, if tiles of these heights compute `rows`.
+#[inline(always)]
+pub(crate) const fn rows_in_whole_tiles(rows: usize, heights: (usize, usize)) -> usize {
+    let (high, low) = tiles_of(rows, heights);
+    high * heights.0 + low * heights.1
+}
+
+/// Computes a product in the backend's [`WHOLE_TILES`](Vector::WHOLE_TILES). The rows must fill them, or else be no fewer than the
+/// lower one's, and sums begin with biases.
+#[inline(always)]
+pub(crate) fn compute_whole_tiles<V: Vector, W: Load>(token: V::Token, product: Product<'_, W>) {
+    let heights = V::WHOLE_TILES;
+    let rows = product.rows;
+    let fills = rows_in_whole_tiles(rows, heights) == rows || (product.bias.is_some() && rows >= heights.1);
+    if !product.fits() || !fills {
         return;
     }
-    let Product { rows, row_pitch, len, out_pitch, panel_pitch, .. } = product;
-    let (weights, out, bias) = (product.weights.as_ptr(), product.out.as_mut_ptr(), product.bias.map(<[f32]>::as_ptr));
-    let mut room = NonZero::new();
-    let mut tile = WholeTile {
-        inputs: product.inputs.as_ptr(),
-        inputs_end: product.inputs.as_ptr(),
-        row_pitch: row_pitch * size_of::<f32>(),
-        begin: out,
-        begin_pitch: if bias.is_some() { 0 } else { out_pitch * size_of::<f32>() },
-        out,
-        out_pitch: out_pitch * size_of::<f32>(),
-        floor: product.floor,
-    };
-    // Where there were none, zeros are looked for in some tiles only.
-    let (mut found, mut tiles) = (false, 0_usize);
-    let mut done = 0;
-    while done + ROWS <= rows || (done < rows && ROWS <= rows && bias.is_some()) {
-        let row = if done + ROWS <= rows { done } else { rows - ROWS };
-        // SAFETY: all rows, panels and outputs lie within their slices, and so does each part of them; the numbers that are found
-        // are less than `len`.
-        unsafe {
-            tile.inputs = product.inputs.as_ptr().add(row * row_pitch);
-            tile.inputs_end = tile.inputs.add(len);
-            let mut numbers = None;
-            if product.search && (found || tiles.is_multiple_of(SEARCHED)) {
-                let mut rows = [tile.inputs.cast(); ROWS];
-                for (r, pointer) in rows.iter_mut().enumerate() {
-                    *pointer = tile.inputs.add(r * row_pitch).cast();
-                }
-                numbers = room.find(token, rows, len).map(|numbers| numbers.numbers());
-                found = numbers.is_some();
+    let (high, low) = tiles_of(rows, heights);
+    let out = product.out.as_mut_ptr();
+    let mut walk = Walk { product: &product, out, found: false, tiles: 0, done: 0 };
+    // (Apart from the walk: what assembly sees may change whenever it runs, as far as the compiler knows.)
+    let (mut tile, mut room) = (walk.first_tile(), NonZero::new());
+    // SAFETY: the product fits, and has a tile's rows at least.
+    unsafe {
+        match heights {
+            (8, 4) => {
+                walk.rows_of_tiles::<V, 8>(token, high, &mut tile, &mut room);
+                walk.rows_of_tiles::<V, 4>(token, low, &mut tile, &mut room);
             }
-            tiles += 1;
-            let out = out.add(row * out_pitch);
-            let begin = bias.unwrap_or(out);
-            for panel in 0..product.panels {
-                for lane in (0..PANEL).step_by(COLUMNS * V::LANES) {
-                    tile.begin = begin.add(panel * PANEL + lane);
-                    tile.out = out.add(panel * PANEL + lane);
-                    V::compute_whole(token, &tile, weights.add(panel * panel_pitch + lane), numbers);
+            (6, 4) => {
+                walk.rows_of_tiles::<V, 6>(token, high, &mut tile, &mut room);
+                walk.rows_of_tiles::<V, 4>(token, low, &mut tile, &mut room);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One row of tiles in so many is searched for zeros where the one before had too few.
+const SEARCHED: usize = 4;
+
+/// A walk through a product, tile by tile.
+struct Walk<'a, W> {
+    product: &'a Product<'a, W>,
+    /// The product's outputs.
+    out: *mut f32,
+    /// Whether the last search found enough zeros.
+    found: bool,
+    /// Rows of tiles so far, and their rows.
+    tiles: usize,
+    done: usize,
+}
+
+impl<W: Load> Walk<'_, W> {
+    /// A tile with what is the same for all of them.
+    #[inline(always)]
+    fn first_tile(&self) -> WholeTile {
+        let Product { inputs, row_pitch, bias, floor, out_pitch, .. } = *self.product;
+        let out_pitch = out_pitch * size_of::<f32>();
+        WholeTile {
+            inputs: inputs.as_ptr(),
+            inputs_end: inputs.as_ptr(),
+            row_pitch: row_pitch * size_of::<f32>(),
+            next_inputs: inputs.as_ptr(),
+            next_step: 0,
+            begin: self.out,
+            begin_pitch: if bias.is_some() { 0 } else { out_pitch },
+            out: self.out,
+            out_pitch,
+            floor,
+        }
+    }
+
+    /// The next rows: so many tiles of `ROWS`, of which the last begins among the rows before it if too few are left.
+    ///
+    /// # Safety
+    /// The product must fit, and have `ROWS` rows at least if there is a tile.
+    #[inline(always)]
+    unsafe fn rows_of_tiles<V: Vector, const ROWS: usize>(
+        &mut self,
+        token: V::Token,
+        tiles: usize,
+        tile: &mut WholeTile,
+        room: &mut NonZero,
+    ) {
+        for _ in 0..tiles {
+            let row = self.done.min(self.product.rows - ROWS);
+            // SAFETY: the caller's promise.
+            unsafe { self.row_of_tiles::<V, ROWS>(token, row, tile, room) };
+            self.done += ROWS;
+        }
+    }
+
+    /// All panels of rows `row..row + ROWS`.
+    ///
+    /// # Safety
+    /// The product must fit, and have these rows.
+    #[inline(always)]
+    unsafe fn row_of_tiles<V: Vector, const ROWS: usize>(
+        &mut self,
+        token: V::Token,
+        row: usize,
+        tile: &mut WholeTile,
+        room: &mut NonZero,
+    ) {
+        let Product { inputs, row_pitch, len, weights, panel_pitch, panels, bias, out_pitch, .. } = *self.product;
+        // SAFETY: the operands of these rows, and so those of each panel, lie within their slices; what is behind the inputs is only
+        // said to be needed next, which may be anywhere.
+        unsafe {
+            let inputs = inputs.as_ptr().add(row * row_pitch);
+            let out = self.out.add(row * out_pitch);
+            let begin = bias.map_or(out.cast_const(), <[f32]>::as_ptr);
+            (tile.inputs, tile.inputs_end) = (inputs, inputs.add(len));
+            (tile.next_inputs, tile.next_step) = (inputs, 0);
+            let numbers = self.find_non_zero::<V, ROWS>(token, inputs, room);
+            for panel in 0..panels {
+                if panel + 1 == panels && row_pitch == len {
+                    // While the last panel's weights pass by, the rows behind these come closer, where they are in one piece.
+                    tile.next_inputs = inputs.wrapping_add(ROWS * len);
+                    tile.next_step = ROWS * size_of::<f32>();
                 }
+                tile.begin = begin.add(panel * PANEL);
+                tile.out = out.add(panel * PANEL);
+                V::compute_whole::<W, ROWS>(token, tile, weights.as_ptr().add(panel * panel_pitch), numbers);
             }
         }
-        done += ROWS;
+    }
+
+    /// The numbers of the inputs that are not zero in all of the rows from `inputs` on; `None` if it is as well to take all of them.
+    ///
+    /// # Safety
+    /// The rows must be `ROWS` of the product's, which must fit.
+    #[inline(always)]
+    unsafe fn find_non_zero<'r, V: Vector, const ROWS: usize>(
+        &mut self,
+        token: V::Token,
+        inputs: *const f32,
+        room: &'r mut NonZero,
+    ) -> Option<&'r [u16]> {
+        let Product { row_pitch, len, search, .. } = *self.product;
+        let tiles = self.tiles;
+        self.tiles += 1;
+        if !search || !(self.found || tiles.is_multiple_of(SEARCHED)) {
+            return None;
+        }
+        let mut rows = [inputs.cast(); ROWS];
+        for (r, row) in rows.iter_mut().enumerate() {
+            // SAFETY: the caller vouches for the rows.
+            *row = unsafe { inputs.add(r * row_pitch).cast() };
+        }
+        // SAFETY: likewise.
+        let numbers = unsafe { room.find(token, rows, len) };
+        self.found = numbers.is_some();
+        numbers.map(|numbers| numbers.numbers())
     }
 }
 

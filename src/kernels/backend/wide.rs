@@ -12,7 +12,8 @@ pub(super) const NAME: &str = "wide";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token(pub(super) ());
 
-impl FindNonZero for Token {
+// SAFETY: the numbers are written by the trait's own function.
+unsafe impl FindNonZero for Token {
     const IS_FAST: bool = true;
 
     #[inline(always)]

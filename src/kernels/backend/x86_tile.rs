@@ -1,16 +1,18 @@
 //! Whole tiles in assembly, for AVX-512 and AVX2: the compiler keeps sums in memory now and then, and places a loop anywhere in a
 //! line of the instruction cache. Either costs more than all that surrounds the loop.
 
+use super::super::pack::PANEL;
 use super::tile::WholeTile;
 use core::arch::asm;
+use core::arch::x86_64::{__m256, __m512};
 use core::mem::{offset_of, size_of};
 
-/// Defines the function for tiles of one shape: the registers that hold a vector of weights each, one for the floor, and others; for each
+/// Defines the function for tiles of one shape: the registers that hold a vector of weights each, one for the floor, and others, the first of which appears with its type; for each
 /// row where it lies, a register for its input if it has to be broadcast, and its sums with what is multiplied for them.
 macro_rules! define_tile {
     (
-        $(#[$about:meta])* $name:ident, $features:literal, $pointer:literal, $half_pointer:literal;
-        $($weights:tt $weights_at:literal $half_weights_at:literal),*; $floor:literal; [$($others:tt)*];
+        $(#[$about:meta])* $name:ident, $features:literal, $vector:ident, $pointer:literal, $half_pointer:literal;
+        $($weights:tt $weights_at:literal $half_weights_at:literal),*; $floor:literal; [$typed:tt $($others:tt)*];
         $($row:literal $($broadcast:literal)?: $($sum:tt $sum_at:literal $of:literal $input:literal),*;)*
     ) => {
         $(#[$about])*
@@ -20,14 +22,18 @@ macro_rules! define_tile {
         #[inline(always)]
         pub(super) unsafe fn $name<W>(tile: &WholeTile, weights: *const W, numbers: Option<&[u16]>) {
             #[target_feature(enable = $features)]
-            #[inline(never)]
             unsafe fn compute<const LISTED: bool, const HALF: bool>(
                 tile: &WholeTile,
                 weights: *const u8,
                 numbers: &[u16],
             ) {
+                const { assert!(PANEL == 16, "a row of a panel has sixteen weights, of two or of four bytes") };
                 let numbers = numbers.as_ptr_range();
-                // SAFETY: the caller vouches for all that is read and written.
+                // (What it holds behind the loop does not matter: a register without a type is one of SSE's to the compiler, which
+                // then would not clear the upper halves of all before it goes on to SSE's instructions.)
+                let _vector: $vector;
+                // SAFETY: the caller vouches for all that is read and written, and that the loop ends; all registers that change are
+                // named, and nothing is pushed.
                 unsafe {
                     asm!(
                         "mov {a}, [{tile} + {begin}]",
@@ -55,6 +61,9 @@ macro_rules! define_tile {
                         "je 3f",
                         ".else",
                         "add {b}, {a}",
+                        // (Registers that only the other loop needs: each one more would have to be saved.)
+                        "mov {first}, [{tile} + {next_inputs}]",
+                        "mov {number}, [{tile} + {next_step}]",
                         ".endif",
                         ".p2align 6",
                         "2:",
@@ -83,6 +92,8 @@ macro_rules! define_tile {
                         ".if {listed}",
                         "cmp {numbers}, {end}",
                         ".else",
+                        "prefetcht0 [{first}]",
+                        "add {first}, {number}",
                         "add {b}, 4",
                         "add {weights}, 1 << {shift}",
                         "add {a}, 4",
@@ -103,12 +114,13 @@ macro_rules! define_tile {
                         )*)*
                         listed = const LISTED as u8,
                         half = const HALF as u8,
-                        // A row of a panel has sixteen weights of two or of four bytes.
                         shift = const if HALF { 5 } else { 6 },
                         begin = const offset_of!(WholeTile, begin),
                         begin_pitch = const offset_of!(WholeTile, begin_pitch),
                         inputs = const offset_of!(WholeTile, inputs),
                         row_pitch = const offset_of!(WholeTile, row_pitch),
+                        next_inputs = const offset_of!(WholeTile, next_inputs),
+                        next_step = const offset_of!(WholeTile, next_step),
                         out = const offset_of!(WholeTile, out),
                         out_pitch = const offset_of!(WholeTile, out_pitch),
                         floor = const offset_of!(WholeTile, floor),
@@ -124,6 +136,7 @@ macro_rules! define_tile {
                         row = out(reg) _,
                         three_rows = out(reg) _,
                         $(out($weights) _,)*
+                        out($typed) _vector,
                         $(out($others) _,)*
                         $($(out($sum) _,)*)*
                         options(nostack),
@@ -146,8 +159,8 @@ macro_rules! define_tile {
 
 define_tile! {
     /// Eight rows of a vector of sixteen outputs.
-    eight_by_one, "avx512f", "zmmword", "ymmword";
-    "zmm8" "0" "0"; "zmm8"; [];
+    eight_by_one, "avx512f", __m512, "zmmword", "ymmword";
+    "zmm8" "0" "0"; "zmm8"; ["zmm9"];
     "{a}": "zmm0" "0" "zmm8" "dword ptr [{a}]{{1to16}}";
     "{a} + {row}": "zmm1" "0" "zmm8" "dword ptr [{a} + {row}]{{1to16}}";
     "{a} + 2 * {row}": "zmm2" "0" "zmm8" "dword ptr [{a} + 2 * {row}]{{1to16}}";
@@ -159,8 +172,18 @@ define_tile! {
 }
 
 define_tile! {
+    /// Four rows of a vector of sixteen outputs.
+    four_by_one, "avx512f", __m512, "zmmword", "ymmword";
+    "zmm8" "0" "0"; "zmm8"; ["zmm9"];
+    "{a}": "zmm0" "0" "zmm8" "dword ptr [{a}]{{1to16}}";
+    "{a} + {row}": "zmm1" "0" "zmm8" "dword ptr [{a} + {row}]{{1to16}}";
+    "{a} + 2 * {row}": "zmm2" "0" "zmm8" "dword ptr [{a} + 2 * {row}]{{1to16}}";
+    "{a} + {three_rows}": "zmm3" "0" "zmm8" "dword ptr [{a} + {three_rows}]{{1to16}}";
+}
+
+define_tile! {
     /// Six rows of two vectors of eight outputs.
-    six_by_two, "avx2,fma,f16c", "ymmword", "xmmword";
+    six_by_two, "avx2,fma,f16c", __m256, "ymmword", "xmmword";
     "ymm12" "0" "0", "ymm13" "32" "16"; "ymm12"; ["ymm14" "ymm15"];
     "{a}" "ymm14": "ymm0" "0" "ymm12" "ymm14", "ymm1" "32" "ymm13" "ymm14";
     "{a} + {row}" "ymm15": "ymm2" "0" "ymm12" "ymm15", "ymm3" "32" "ymm13" "ymm15";
@@ -168,4 +191,14 @@ define_tile! {
     "{a} + {three_rows}" "ymm15": "ymm6" "0" "ymm12" "ymm15", "ymm7" "32" "ymm13" "ymm15";
     "{a} + 4 * {row}" "ymm14": "ymm8" "0" "ymm12" "ymm14", "ymm9" "32" "ymm13" "ymm14";
     "{b}" "ymm15": "ymm10" "0" "ymm12" "ymm15", "ymm11" "32" "ymm13" "ymm15";
+}
+
+define_tile! {
+    /// Four rows of two vectors of eight outputs.
+    four_by_two, "avx2,fma,f16c", __m256, "ymmword", "xmmword";
+    "ymm12" "0" "0", "ymm13" "32" "16"; "ymm12"; ["ymm14" "ymm15"];
+    "{a}" "ymm14": "ymm0" "0" "ymm12" "ymm14", "ymm1" "32" "ymm13" "ymm14";
+    "{a} + {row}" "ymm15": "ymm2" "0" "ymm12" "ymm15", "ymm3" "32" "ymm13" "ymm15";
+    "{a} + 2 * {row}" "ymm14": "ymm4" "0" "ymm12" "ymm14", "ymm5" "32" "ymm13" "ymm14";
+    "{a} + {three_rows}" "ymm15": "ymm6" "0" "ymm12" "ymm15", "ymm7" "32" "ymm13" "ymm15";
 }

@@ -30,7 +30,8 @@ impl Token {
     }
 }
 
-impl FindNonZero for Token {
+// SAFETY: the numbers are written as by the token inside.
+unsafe impl FindNonZero for Token {
     const IS_FAST: bool = true;
 
     #[inline(always)]
