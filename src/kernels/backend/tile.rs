@@ -424,14 +424,13 @@ impl<W: Load> Walk<'_, W> {
             let out = self.out.add(row * out_pitch);
             let begin = bias.map_or(out.cast_const(), <[f32]>::as_ptr);
             (tile.inputs, tile.inputs_end) = (inputs, inputs.add(len));
-            (tile.next_inputs, tile.next_step) = (inputs, 0);
+            tile.next_inputs = inputs.wrapping_add(ROWS * row_pitch);
+            let step = if row_pitch == len { ROWS * size_of::<f32>() } else { 0 };
             let numbers = self.find_non_zero::<V, ROWS>(token, inputs, room);
             for panel in 0..panels {
-                if panel + 1 == panels && row_pitch == len {
-                    // While the last panel's weights pass by, the rows behind these come closer, where they are in one piece.
-                    tile.next_inputs = inputs.wrapping_add(ROWS * len);
-                    tile.next_step = ROWS * size_of::<f32>();
-                }
+                // While the last panel's weights pass by, the rows behind these come closer, where they are in one piece. (A branch
+                // more would make the end of a tile's loop harder to foresee.)
+                tile.next_step = step * usize::from(panel + 1 == panels);
                 tile.begin = begin.add(panel * PANEL);
                 tile.out = out.add(panel * PANEL);
                 V::compute_whole::<W, ROWS>(token, tile, weights.as_ptr().add(panel * panel_pitch), numbers);
