@@ -1,7 +1,7 @@
 //! The trait that every backend implements, and over which every kernel is written once.
 
 use super::backend::non_zero::FindNonZero;
-use super::backend::tile::WholeTile;
+use super::backend::tile::TileRow;
 use super::pack::sealed::Load;
 use half::f16;
 
@@ -26,7 +26,7 @@ pub trait Vector: Copy {
     /// that are left.
     const UNROLL: bool;
 
-    /// The rows of the two tiles for which there is [`compute_whole`](Self::compute_whole), of the higher one and of the lower one; both
+    /// The heights of the two tiles for which there is [`compute_tile_row`](Self::compute_tile_row), in rows, the greater one first; both
     /// are as wide as a panel.
     const WHOLE_TILES: (usize, usize) = (0, 0);
 
@@ -48,21 +48,16 @@ pub trait Vector: Copy {
     /// `from` must be valid for reads of `LANES` values, and aligned as an f16 is.
     unsafe fn load_f16_from(token: Self::Token, from: *const f16) -> Self;
 
-    /// Computes and stores one of the [`WHOLE_TILES`](Self::WHOLE_TILES), the one with so many rows: of all inputs, or of those with
-    /// these numbers. `weights` are those of the first input; the weights of each next are [`PANEL`](super::pack::PANEL) further on.
+    /// Computes and stores a row of the [`WHOLE_TILES`](Self::WHOLE_TILES) that have so many rows, from the panels' weights of type
+    /// `W`.
     ///
     /// # Safety
-    /// `ROWS` must be one of the two heights. Each of so many rows must have all inputs, of which there is one at least, and a panel's
-    /// width of what it begins with and of outputs to write; each input must have a panel's width of weights, and no number may
-    /// be beyond the inputs.
+    /// `ROWS` must be one of the two heights. There must be an input and a panel at least. Each of so many rows must have all inputs,
+    /// and all panels' width of what it begins with and of outputs to write; each panel must have a row of weights for each input; and
+    /// no number may be beyond the inputs.
     #[inline(always)]
-    unsafe fn compute_whole<W: Load, const ROWS: usize>(
-        token: Self::Token,
-        tile: &WholeTile,
-        weights: *const W,
-        numbers: Option<&[u16]>,
-    ) {
-        let _ = (token, tile, weights, numbers);
+    unsafe fn compute_tile_row<W: Load, const ROWS: usize>(token: Self::Token, tiles: &mut TileRow) {
+        let _ = (token, tiles);
     }
 
     /// Writes the lanes to `to`, as many as fit.

@@ -2,7 +2,7 @@
 
 use super::non_zero::FindNonZero;
 #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
-use super::tile::WholeTile;
+use super::tile::TileRow;
 #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 use super::x86_tile;
 use super::{Kernel, avx512, x86};
@@ -116,17 +116,12 @@ impl Vector for F32x8 {
 
     #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
     #[inline(always)]
-    unsafe fn compute_whole<W: Load, const ROWS: usize>(
-        _: Token,
-        tile: &WholeTile,
-        weights: *const W,
-        numbers: Option<&[u16]>,
-    ) {
-        // SAFETY: the token proves that the processor has AVX2, FMA and F16C; the caller vouches for the tile.
+    unsafe fn compute_tile_row<W: Load, const ROWS: usize>(_: Token, tiles: &mut TileRow) {
+        // SAFETY: the token proves that the processor has AVX2, FMA and F16C; the caller vouches for the tiles.
         unsafe {
             match ROWS {
-                6 => x86_tile::six_by_two(tile, weights, numbers),
-                4 => x86_tile::four_by_two(tile, weights, numbers),
+                6 => x86_tile::six_by_two::<W>(tiles),
+                4 => x86_tile::four_by_two::<W>(tiles),
                 _ => {}
             }
         };

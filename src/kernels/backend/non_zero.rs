@@ -112,6 +112,8 @@ impl NonZero {
         if !T::IS_FAST || !(MIN_WORDS..=MAX_WORDS).contains(&words) {
             return None;
         }
+        // (Opaque: the compiler would otherwise prepare the search ahead of all tiles, even where there is none.)
+        let words = core::hint::black_box(words);
         // SAFETY: the caller vouches for the words; sixteen of them begin at each place that is looked at.
         let non_zero = |first: usize| unsafe { token.non_zero(offset(rows, first)) };
         // A few samples of one row tell where it is of no use.

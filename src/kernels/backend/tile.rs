@@ -6,6 +6,7 @@ use super::non_zero::{FindNonZero, NonZero, Numbers};
 use crate::kernels::pack::{PANEL, sealed::Load};
 use crate::kernels::vector::Vector;
 use core::marker::PhantomData;
+use core::ptr;
 use half::f16;
 
 impl Load for f32 {
@@ -259,7 +260,8 @@ pub(crate) struct Product<'a, W> {
 }
 
 impl<W> Product<'_, W> {
-    /// Whether all operands lie within their slices, and there is an input, without which a tile's loop would not end.
+    /// Whether all operands lie within their slices, and there are an input and a panel, without which a tile's loops
+    /// would not end.
     #[inline(always)]
     fn fits(&self) -> bool {
         let within = |count: usize, pitch: usize, len: usize, all: usize| match extent(count, pitch, len) {
@@ -275,22 +277,30 @@ impl<W> Product<'_, W> {
     }
 }
 
-/// A tile from what its sums begin with to what is stored, of an f32 or f16 panel, [`PANEL`] outputs wide. Distances are in bytes.
+/// A tile for each panel of the same rows, from what its sums begin with to what is stored, of f32 or f16 panels that are [`PANEL`]
+/// outputs wide. Distances are in bytes. What says "next" is moved on to the next panel.
 #[allow(unreachable_pub, reason = "the sealed half of `pack::Weight` names it")]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "other backends have no loops for it"))]
-pub struct WholeTile {
+pub struct TileRow {
     /// The first input of the first row, and what is behind its last, which is at least one further on.
     pub(super) inputs: *const f32,
     pub(super) inputs_end: *const f32,
     /// From the inputs of a row to those of the next.
     pub(super) row_pitch: usize,
-    /// What the processor may begin to fetch for the next tile, and from there to what it may fetch an input later.
+    /// The numbers of the inputs that are multiplied, and what is behind the last; null for all inputs.
+    pub(super) numbers: *const u16,
+    pub(super) numbers_end: *const u16,
+    /// What the processor may begin to fetch for the next row of tiles, and from there to what it may fetch an input later.
     pub(super) next_inputs: *const f32,
     pub(super) next_step: usize,
-    /// What the sums of the first row begin with, and from there to the next; 0 where all begin with the same.
+    /// The first weight of the next panel, from there to that of the panel behind it, and how many panels there are.
+    pub(super) panel: *const u8,
+    pub(super) panel_pitch: usize,
+    pub(super) panels: usize,
+    /// What the sums of the first row begin with in the next panel, and from there to the next row's; 0 where all begin with the same.
     pub(super) begin: *const f32,
     pub(super) begin_pitch: usize,
-    /// Where the first row is stored, and from there to the next.
+    /// Where the first row of the next panel is stored, and from there to the next row.
     pub(super) out: *mut f32,
     pub(super) out_pitch: usize,
     /// The least value that is stored.
@@ -332,17 +342,17 @@ pub(crate) fn compute_whole_tiles<V: Vector, W: Load>(token: V::Token, product: 
     let out = product.out.as_mut_ptr();
     let mut walk = Walk { product: &product, out, found: false, tiles: 0, done: 0 };
     // (Apart from the walk: what assembly sees may change whenever it runs, as far as the compiler knows.)
-    let (mut tile, mut room) = (walk.first_tile(), NonZero::new());
+    let (mut tile_row, mut room) = (walk.tile_row(), NonZero::new());
     // SAFETY: the product fits, and has a tile's rows at least.
     unsafe {
         match heights {
             (8, 4) => {
-                walk.rows_of_tiles::<V, 8>(token, high, &mut tile, &mut room);
-                walk.rows_of_tiles::<V, 4>(token, low, &mut tile, &mut room);
+                walk.rows_of_tiles::<V, 8>(token, high, &mut tile_row, &mut room);
+                walk.rows_of_tiles::<V, 4>(token, low, &mut tile_row, &mut room);
             }
             (6, 4) => {
-                walk.rows_of_tiles::<V, 6>(token, high, &mut tile, &mut room);
-                walk.rows_of_tiles::<V, 4>(token, low, &mut tile, &mut room);
+                walk.rows_of_tiles::<V, 6>(token, high, &mut tile_row, &mut room);
+                walk.rows_of_tiles::<V, 4>(token, low, &mut tile_row, &mut room);
             }
             _ => {}
         }
@@ -365,17 +375,22 @@ struct Walk<'a, W> {
 }
 
 impl<W: Load> Walk<'_, W> {
-    /// A tile with what is the same for all of them.
+    /// A row of tiles with what is the same for all of them.
     #[inline(always)]
-    fn first_tile(&self) -> WholeTile {
-        let Product { inputs, row_pitch, bias, floor, out_pitch, .. } = *self.product;
+    fn tile_row(&self) -> TileRow {
+        let Product { inputs, row_pitch, weights, panel_pitch, panels, bias, floor, out_pitch, .. } = *self.product;
         let out_pitch = out_pitch * size_of::<f32>();
-        WholeTile {
+        TileRow {
             inputs: inputs.as_ptr(),
             inputs_end: inputs.as_ptr(),
             row_pitch: row_pitch * size_of::<f32>(),
+            numbers: ptr::null(),
+            numbers_end: ptr::null(),
             next_inputs: inputs.as_ptr(),
             next_step: 0,
+            panel: weights.as_ptr().cast(),
+            panel_pitch: panel_pitch * size_of::<W>(),
+            panels,
             begin: self.out,
             begin_pitch: if bias.is_some() { 0 } else { out_pitch },
             out: self.out,
@@ -393,13 +408,16 @@ impl<W: Load> Walk<'_, W> {
         &mut self,
         token: V::Token,
         tiles: usize,
-        tile: &mut WholeTile,
+        tile_row: &mut TileRow,
         room: &mut NonZero,
     ) {
+        // (All of the next inputs are fetched only where they are in one piece.)
+        let Product { row_pitch, len, .. } = *self.product;
+        tile_row.next_step = if row_pitch == len { ROWS * size_of::<f32>() } else { 0 };
         for _ in 0..tiles {
             let row = self.done.min(self.product.rows - ROWS);
             // SAFETY: the caller's promise.
-            unsafe { self.row_of_tiles::<V, ROWS>(token, row, tile, room) };
+            unsafe { self.row_of_tiles::<V, ROWS>(token, row, tile_row, room) };
             self.done += ROWS;
         }
     }
@@ -413,28 +431,27 @@ impl<W: Load> Walk<'_, W> {
         &mut self,
         token: V::Token,
         row: usize,
-        tile: &mut WholeTile,
+        tile_row: &mut TileRow,
         room: &mut NonZero,
     ) {
-        let Product { inputs, row_pitch, len, weights, panel_pitch, panels, bias, out_pitch, .. } = *self.product;
-        // SAFETY: the operands of these rows, and so those of each panel, lie within their slices; what is behind the inputs is only
-        // said to be needed next, which may be anywhere.
+        let Product { inputs, row_pitch, len, weights, bias, out_pitch, search, .. } = *self.product;
+        // SAFETY: the operands of these rows lie within their slices, those of all panels do, and there is an input; what is behind the
+        // inputs is only said to be needed next, which may be anywhere.
         unsafe {
             let inputs = inputs.as_ptr().add(row * row_pitch);
             let out = self.out.add(row * out_pitch);
-            let begin = bias.map_or(out.cast_const(), <[f32]>::as_ptr);
-            (tile.inputs, tile.inputs_end) = (inputs, inputs.add(len));
-            tile.next_inputs = inputs.wrapping_add(ROWS * row_pitch);
-            let step = if row_pitch == len { ROWS * size_of::<f32>() } else { 0 };
-            let numbers = self.find_non_zero::<V, ROWS>(token, inputs, room);
-            for panel in 0..panels {
-                // While the last panel's weights pass by, the rows behind these come closer, where they are in one piece. (A branch
-                // more would make the end of a tile's loop harder to foresee.)
-                tile.next_step = step * usize::from(panel + 1 == panels);
-                tile.begin = begin.add(panel * PANEL);
-                tile.out = out.add(panel * PANEL);
-                V::compute_whole::<W, ROWS>(token, tile, weights.as_ptr().add(panel * panel_pitch), numbers);
+            if search {
+                let numbers = self.find_non_zero::<V, ROWS>(token, inputs, room).map(<[u16]>::as_ptr_range);
+                tile_row.numbers = numbers.as_ref().map_or(ptr::null(), |numbers| numbers.start);
+                tile_row.numbers_end = numbers.map_or(ptr::null(), |numbers| numbers.end);
             }
+            tile_row.inputs = inputs;
+            tile_row.inputs_end = inputs.add(len);
+            tile_row.next_inputs = inputs.wrapping_add(ROWS * row_pitch);
+            tile_row.panel = weights.as_ptr().cast();
+            tile_row.begin = bias.map_or(out.cast_const(), <[f32]>::as_ptr);
+            tile_row.out = out;
+            V::compute_tile_row::<W, ROWS>(token, tile_row);
         }
     }
 
@@ -449,10 +466,10 @@ impl<W: Load> Walk<'_, W> {
         inputs: *const f32,
         room: &'r mut NonZero,
     ) -> Option<&'r [u16]> {
-        let Product { row_pitch, len, search, .. } = *self.product;
-        let tiles = self.tiles;
+        let Product { row_pitch, len, .. } = *self.product;
+        let search = self.found || self.tiles.is_multiple_of(SEARCHED);
         self.tiles += 1;
-        if !search || !(self.found || tiles.is_multiple_of(SEARCHED)) {
+        if !search {
             return None;
         }
         let mut rows = [inputs.cast(); ROWS];

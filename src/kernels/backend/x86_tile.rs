@@ -1,14 +1,15 @@
-//! Whole tiles in assembly, for AVX-512 and AVX2: the compiler keeps sums in memory now and then, and places a loop anywhere in a
-//! line of the instruction cache. Either costs more than all that surrounds the loop.
+//! Rows of whole tiles in assembly, for AVX-512 and AVX2: the compiler keeps sums in memory now and then, places a loop anywhere in a
+//! line of the instruction cache, and makes copies of it. Each costs more than all that surrounds the loop.
 
 use super::super::pack::PANEL;
-use super::tile::WholeTile;
+use super::tile::TileRow;
 use core::arch::asm;
 use core::arch::x86_64::{__m256, __m512};
 use core::mem::{offset_of, size_of};
 
-/// Defines the function for tiles of one shape: the registers that hold a vector of weights each, one for the floor, and others, the first of which appears with its type; for each
-/// row where it lies, a register for its input if it has to be broadcast, and its sums with what is multiplied for them.
+/// Defines the function for tiles of one shape: the registers that hold a vector of weights each, one for the floor, and others, of
+/// which the first appears with its type; for each row where it lies, a register for its input if it has to be broadcast, and its
+/// sums with what is multiplied for them.
 macro_rules! define_tile {
     (
         $(#[$about:meta])* $name:ident, $features:literal, $vector:ident, $pointer:literal, $half_pointer:literal;
@@ -18,26 +19,26 @@ macro_rules! define_tile {
         $(#[$about])*
         ///
         /// # Safety
-        /// That of [`Vector::compute_whole`](crate::kernels::vector::Vector::compute_whole), with the instructions that this has.
+        /// That of [`Vector::compute_tile_row`](crate::kernels::vector::Vector::compute_tile_row), with the instructions that this
+        /// has.
         #[inline(always)]
-        pub(super) unsafe fn $name<W>(tile: &WholeTile, weights: *const W, numbers: Option<&[u16]>) {
+        pub(super) unsafe fn $name<W>(tiles: &mut TileRow) {
             #[target_feature(enable = $features)]
-            unsafe fn compute<const LISTED: bool, const HALF: bool>(
-                tile: &WholeTile,
-                weights: *const u8,
-                numbers: &[u16],
-            ) {
+            unsafe fn compute<const LISTED: bool, const HALF: bool>(tiles: &mut TileRow) {
                 const { assert!(PANEL == 16, "a row of a panel has sixteen weights, of two or of four bytes") };
-                let numbers = numbers.as_ptr_range();
-                // (What it holds behind the loop does not matter: a register without a type is one of SSE's to the compiler, which
-                // then would not clear the upper halves of all before it goes on to SSE's instructions.)
+                // (What it holds in the end does not matter: a register without a type is one of SSE's to the compiler, which then
+                // would not clear the upper halves of all before it goes on to SSE's instructions.)
                 let _vector: $vector;
-                // SAFETY: the caller vouches for all that is read and written, and that the loop ends; all registers that change are
+                // SAFETY: the caller vouches for all that is read and written, and that the loops end; all registers that change are
                 // named, and nothing is pushed.
                 unsafe {
                     asm!(
-                        "mov {a}, [{tile} + {begin}]",
-                        "mov {row}, [{tile} + {begin_pitch}]",
+                        "mov {panels}, [{tiles} + {panel_count}]",
+                        // Each panel.
+                        "7:",
+                        "mov {a}, [{tiles} + {begin}]",
+                        "add qword ptr [{tiles} + {begin}], {panel_bytes}",
+                        "mov {row}, [{tiles} + {begin_pitch}]",
                         "test {row}, {row}",
                         "jne 4f",
                         // Biases are loaded once: what follows may load as much as the processor can.
@@ -50,26 +51,36 @@ macro_rules! define_tile {
                         "add {b}, {a}",
                         $($(concat!("vmovups ", $sum, ", ", $pointer, " ptr [", $row, " + ", $sum_at, "]"),)*)*
                         "5:",
-                        "mov {a}, [{tile} + {inputs}]",
-                        "mov {row}, [{tile} + {row_pitch}]",
+                        "mov {weights}, [{tiles} + {panel}]",
+                        "mov {a}, [{tiles} + {panel_pitch}]",
+                        "add [{tiles} + {panel}], {a}",
+                        "mov {a}, [{tiles} + {inputs}]",
+                        "mov {row}, [{tiles} + {row_pitch}]",
                         "lea {three_rows}, [{row} + 2 * {row}]",
                         "lea {b}, [{row} + 4 * {row}]",
                         ".if {listed}",
+                        "mov {end}, [{tiles} + {numbers_end}]",
                         "mov {first}, {a}",
                         "mov {five_rows}, {b}",
-                        "cmp {numbers}, {end}",
+                        "mov {next}, [{tiles} + {numbers}]",
+                        "cmp {next}, {end}",
                         "je 3f",
                         ".else",
+                        "mov {end}, [{tiles} + {inputs_end}]",
                         "add {b}, {a}",
-                        // (Registers that only the other loop needs: each one more would have to be saved.)
-                        "mov {first}, [{tile} + {next_inputs}]",
-                        "mov {number}, [{tile} + {next_step}]",
+                        // While the last panel's weights pass by, the inputs of the next row of tiles come closer. (A branch more
+                        // would make the end of the loop harder to foresee.)
+                        "mov {next}, [{tiles} + {next_inputs}]",
+                        "xor {number:e}, {number:e}",
+                        "cmp {panels}, 1",
+                        "cmove {number}, [{tiles} + {next_step}]",
                         ".endif",
                         ".p2align 6",
+                        // Each input.
                         "2:",
                         ".if {listed}",
-                        "movzx {number:e}, word ptr [{numbers}]",
-                        "add {numbers}, 2",
+                        "movzx {number:e}, word ptr [{next}]",
+                        "add {next}, 2",
                         "lea {a}, [{first} + 4 * {number}]",
                         "lea {b}, [{a} + {five_rows}]",
                         "shl {number}, {shift}",
@@ -90,10 +101,10 @@ macro_rules! define_tile {
                             $(concat!("vfmadd231ps ", $sum, ", ", $of, ", ", $input),)*
                         )*
                         ".if {listed}",
-                        "cmp {numbers}, {end}",
+                        "cmp {next}, {end}",
                         ".else",
-                        "prefetcht0 [{first}]",
-                        "add {first}, {number}",
+                        "prefetcht0 [{next}]",
+                        "add {next}, {number}",
                         "add {b}, 4",
                         "add {weights}, 1 << {shift}",
                         "add {a}, 4",
@@ -101,9 +112,10 @@ macro_rules! define_tile {
                         ".endif",
                         "jne 2b",
                         "3:",
-                        concat!("vbroadcastss ", $floor, ", dword ptr [{tile} + {floor}]"),
-                        "mov {a}, [{tile} + {out}]",
-                        "mov {row}, [{tile} + {out_pitch}]",
+                        concat!("vbroadcastss ", $floor, ", dword ptr [{tiles} + {floor}]"),
+                        "mov {a}, [{tiles} + {out}]",
+                        "add qword ptr [{tiles} + {out}], {panel_bytes}",
+                        "mov {row}, [{tiles} + {out_pitch}]",
                         "lea {three_rows}, [{row} + 2 * {row}]",
                         "lea {b}, [{row} + 4 * {row}]",
                         "add {b}, {a}",
@@ -112,22 +124,32 @@ macro_rules! define_tile {
                             concat!("vmaxps ", $sum, ", ", $floor, ", ", $sum),
                             concat!("vmovups ", $pointer, " ptr [", $row, " + ", $sum_at, "], ", $sum),
                         )*)*
+                        "sub {panels}, 1",
+                        "jne 7b",
                         listed = const LISTED as u8,
                         half = const HALF as u8,
                         shift = const if HALF { 5 } else { 6 },
-                        begin = const offset_of!(WholeTile, begin),
-                        begin_pitch = const offset_of!(WholeTile, begin_pitch),
-                        inputs = const offset_of!(WholeTile, inputs),
-                        row_pitch = const offset_of!(WholeTile, row_pitch),
-                        next_inputs = const offset_of!(WholeTile, next_inputs),
-                        next_step = const offset_of!(WholeTile, next_step),
-                        out = const offset_of!(WholeTile, out),
-                        out_pitch = const offset_of!(WholeTile, out_pitch),
-                        floor = const offset_of!(WholeTile, floor),
-                        tile = in(reg) tile,
-                        weights = inout(reg) weights => _,
-                        numbers = inout(reg) numbers.start => _,
-                        end = in(reg) if LISTED { numbers.end.cast() } else { tile.inputs_end },
+                        panel_bytes = const PANEL * size_of::<f32>(),
+                        inputs = const offset_of!(TileRow, inputs),
+                        inputs_end = const offset_of!(TileRow, inputs_end),
+                        row_pitch = const offset_of!(TileRow, row_pitch),
+                        numbers = const offset_of!(TileRow, numbers),
+                        numbers_end = const offset_of!(TileRow, numbers_end),
+                        next_inputs = const offset_of!(TileRow, next_inputs),
+                        next_step = const offset_of!(TileRow, next_step),
+                        panel = const offset_of!(TileRow, panel),
+                        panel_pitch = const offset_of!(TileRow, panel_pitch),
+                        panel_count = const offset_of!(TileRow, panels),
+                        begin = const offset_of!(TileRow, begin),
+                        begin_pitch = const offset_of!(TileRow, begin_pitch),
+                        out = const offset_of!(TileRow, out),
+                        out_pitch = const offset_of!(TileRow, out_pitch),
+                        floor = const offset_of!(TileRow, floor),
+                        tiles = in(reg) tiles,
+                        panels = out(reg) _,
+                        weights = out(reg) _,
+                        next = out(reg) _,
+                        end = out(reg) _,
                         number = out(reg) _,
                         first = out(reg) _,
                         five_rows = out(reg) _,
@@ -144,13 +166,13 @@ macro_rules! define_tile {
                 }
             }
 
-            // SAFETY: the caller vouches for the instructions and for the tile.
+            // SAFETY: the caller vouches for the instructions and for the tiles.
             unsafe {
-                match (numbers, size_of::<W>() == size_of::<f32>()) {
-                    (None, true) => compute::<false, false>(tile, weights.cast(), &[]),
-                    (None, false) => compute::<false, true>(tile, weights.cast(), &[]),
-                    (Some(numbers), true) => compute::<true, false>(tile, weights.cast(), numbers),
-                    (Some(numbers), false) => compute::<true, true>(tile, weights.cast(), numbers),
+                match (tiles.numbers.is_null(), size_of::<W>() == size_of::<f32>()) {
+                    (true, true) => compute::<false, false>(tiles),
+                    (true, false) => compute::<false, true>(tiles),
+                    (false, true) => compute::<true, false>(tiles),
+                    (false, false) => compute::<true, true>(tiles),
                 }
             }
         }
