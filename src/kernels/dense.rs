@@ -284,8 +284,11 @@ impl<W: Weight> Sums<'_, W> {
     fn rows_for_whole_tiles(&self, heights: (usize, usize)) -> usize {
         let Sums { part, mut rows, .. } = *self;
         let (_, low) = heights;
-        // Where nothing is added to sums that are there already, some rows may be computed twice.
         let twice = rows_in_whole_tiles(rows, heights) - rows;
+        if twice == 0 {
+            return rows;
+        }
+        // Where nothing is added to sums that are there already, some rows may be computed twice.
         let products = self.weights.outputs() / PANEL * part.len * twice;
         if part.begin && part.len <= INPUTS_AT_A_TIME && rows >= low && products <= WORTH_A_CALL {
             return rows;

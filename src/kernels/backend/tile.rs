@@ -334,8 +334,7 @@ pub(crate) const fn rows_in_whole_tiles(rows: usize, heights: (usize, usize)) ->
 pub(crate) fn compute_whole_tiles<V: Vector, W: Load>(token: V::Token, product: Product<'_, W>) {
     let heights = V::WHOLE_TILES;
     let rows = product.rows;
-    let fills = rows_in_whole_tiles(rows, heights) == rows || (product.bias.is_some() && rows >= heights.1);
-    if !product.fits() || !fills {
+    if !product.fits() || rows < heights.1 {
         return;
     }
     let (high, low) = tiles_of(rows, heights);
