@@ -126,7 +126,7 @@ fn dense_part<W: Weight>(backend: Backend, rows: usize, part: Part<'_>, weights:
     let outputs = weights.outputs();
     let panels = outputs / PANEL * PANEL;
     if rows == 1 {
-        return W::dense(backend, sums);
+        return W::dense(W::row_backend(backend), sums);
     }
     if panels < outputs {
         sums.begun = W::dense_narrow(backend, sums.reborrow());

@@ -82,6 +82,11 @@ pub(crate) mod sealed {
         /// `from` must be valid for reads of `V::LANES` weights, and aligned as one of them is.
         #[allow(unsafe_code)] // only declares
         unsafe fn load<V: Vector>(token: V::Token, from: *const Self) -> V;
+
+        /// The backend for a single row, where each weight is loaded for one product.
+        fn row_backend(backend: Backend) -> Backend {
+            backend
+        }
     }
 }
 

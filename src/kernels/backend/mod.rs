@@ -106,6 +106,16 @@ impl Backend {
         }
     }
 
+    /// This backend, or the one within it that loads f16 faster: AMD's Zen 4 converts sixteen values in 1.7 cycles at once, and in 1.25 as
+    /// two vectors of eight.
+    pub(crate) fn for_f16_loads(self) -> Self {
+        #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+        if let Kind::Avx512(token) = self.0 {
+            return Self(Kind::Avx2(token.avx2()));
+        }
+        self
+    }
+
     /// Runs a kernel on this backend.
     #[inline(always)]
     pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {

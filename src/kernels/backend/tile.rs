@@ -1,5 +1,6 @@
 //! The one inner loop: a tile of sums, rows of inputs times vectors of a weight panel.
 
+use super::Backend;
 #[cfg(cortex_m_fpu)]
 use super::cortex_m;
 use super::non_zero::{FindNonZero, NonZero, Numbers};
@@ -22,6 +23,10 @@ impl Load for f16 {
     unsafe fn load<V: Vector>(token: V::Token, from: *const Self) -> V {
         // SAFETY: the caller's promise is the same.
         unsafe { V::load_f16_from(token, from) }
+    }
+
+    fn row_backend(backend: Backend) -> Backend {
+        backend.for_f16_loads()
     }
 }
 
