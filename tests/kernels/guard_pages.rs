@@ -10,6 +10,7 @@ use crate::common::network::{
     with_background,
 };
 use crate::common::{backends, bits, network, reference, run};
+use crate::is_emulated;
 use fastrand::Rng;
 use half::f16;
 use thumbnet::kernels::pack::{pack, tensor_bytes};
@@ -127,11 +128,6 @@ fn single(spec: InputSpec, mut layer: Layer, weights: WeightType, seed: u64) -> 
 /// Every size of a layer; on an emulated processor, which is slow (and has short vectors), those up to a panel and a vector.
 fn sizes() -> std::ops::RangeInclusive<u16> {
     1..=if is_emulated() { 21 } else { 70 }
-}
-
-/// Whether this is an emulated processor, as far as the checks tell.
-fn is_emulated() -> bool {
-    std::env::var_os("PROPTEST_CASES").is_some()
 }
 
 /// Whether such a layer has an output.

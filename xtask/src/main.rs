@@ -137,6 +137,7 @@ fn main() -> ExitCode {
         Chore::Notebooks { time } => {
             if time { notebooks::time() } else { notebooks::run() }.map(|()| ExitCode::SUCCESS)
         }
+        Chore::Quantization { .. } | Chore::Accuracy { .. } if env!("OPT_LEVEL") == "0" => run_optimized(),
         Chore::Quantization { recipe } => quantization::run(recipe.as_deref()).map(|()| ExitCode::SUCCESS),
         Chore::Accuracy { recipe } => accuracy::run(recipe.as_deref()).map(|()| ExitCode::SUCCESS),
         Chore::Fuzz { minutes, target } => fuzz::run(minutes, &target).map(|()| ExitCode::SUCCESS),
@@ -149,6 +150,13 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Has this program compiled to run fast, and run with the same arguments.
+fn run_optimized() -> anyhow::Result<ExitCode> {
+    let mut cargo = command::cargo();
+    cargo.args(["run", "--package", "xtask", "--"]).args(std::env::args_os().skip(1));
+    command::run(&mut cargo).map(|()| ExitCode::SUCCESS)
 }
 
 fn train_models() -> anyhow::Result<()> {
