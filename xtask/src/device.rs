@@ -145,16 +145,21 @@ fn expected(name: &str, images: &DataSet) -> Result<Vec<usize>> {
     (0..images.len()).map(|index| Ok(model.classify(images.example(index), &mut scratch)?.class)).collect()
 }
 
-/// The `thumbnet` command, built.
+/// The `thumbnet` command, built as the workspace's tests have it, which may be there already.
 fn thumbnet() -> Result<PathBuf> {
     let mut build = command::cargo();
-    build.args(["build", "--package", "thumbnet-trainer", "--message-format", "json-render-diagnostics"]);
+    build.args(["test", "--workspace", "--no-run", "--test", "device", "--message-format", "json-render-diagnostics"]);
     let output = command::output(&mut build)?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let messages = String::from_utf8(output.stdout)?;
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let executable = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
-    executable.context("cargo names the programs that it builds")
+    let mut messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let program = messages.find(|message| {
+        message["target"]["name"] == "thumbnet"
+            && message["executable"].is_string()
+            && message["profile"]["test"] == false
+    });
+    let program = program.context("cargo names the programs that it builds")?;
+    Ok(PathBuf::from(program["executable"].as_str().unwrap_or_default()))
 }
 
 /// What `thumbnet device eval` found.
