@@ -22,7 +22,7 @@ pub(crate) enum Tool {
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Tests of the kernels, of whole networks, and of files that are none.
-const TESTS: [&str; 6] = ["kernels", "activations", "int8", "golden", "differential", "mutation"];
+const TESTS: [&str; 7] = ["kernels", "activations", "background", "int8", "golden", "differential", "mutation"];
 
 /// Random networks for `differential`.
 const CASES: &str = "200";
